@@ -1,0 +1,132 @@
+"""Reads and checks the data files under presets/: shapes and sizes, example prompts.
+
+Knows no page and no model; what a checkpoint can make comes in as its `Defaults`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmimage.errors import GLMImageError
+from glmimage.geometry import PRIOR_CELL, Size
+from glmimage.request import Defaults
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "presets"
+
+
+class PresetError(GLMImageError):
+    """A preset file cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An aspect by the name that people know."""
+
+    label: str
+    width: int
+    height: int
+
+    def fit(self, side: int, defaults: Defaults) -> Size:
+        """The size of this shape with about `side` x `side` pixels, in steps of 32, within the checkpoint's range."""
+        ratio = math.sqrt(self.width / self.height)
+        wide, high = side * ratio, side / ratio
+        shrink = min(1.0, defaults.max_side / max(wide, high))
+        grow = max(1.0, defaults.min_side / min(wide, high))
+        factor = shrink if shrink < 1 else grow
+        low, top = (_step(edge, up) for edge, up in ((defaults.min_side, True), (defaults.max_side, False)))
+        return Size(*(min(top, max(low, round(edge * factor / PRIOR_CELL) * PRIOR_CELL)) for edge in (wide, high)))
+
+
+def _step(edge: int, up: bool) -> int:
+    return -(-edge // PRIOR_CELL) * PRIOR_CELL if up else edge // PRIOR_CELL * PRIOR_CELL
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The choices of shape, side and count."""
+
+    shapes: tuple[Shape, ...]
+    sides: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def shape(self, label: str) -> Shape:
+        return next((shape for shape in self.shapes if shape.label == label), self.shapes[0])
+
+    def sides_for(self, defaults: Defaults) -> tuple[int, ...]:
+        """The sides that the checkpoint can make, its own default among them."""
+        default = default_side(defaults)
+        able = {side for side in self.sides if defaults.min_side <= side <= defaults.max_side}
+        return tuple(sorted(able | {default}))
+
+    def nearest(self, size: Size, defaults: Defaults) -> tuple[Shape, int]:
+        """The shape and side whose size comes closest to `size`; exact for sizes that were made from them."""
+
+        def distance(choice: tuple[Shape, int]) -> int:
+            made = choice[0].fit(choice[1], defaults)
+            return abs(made.width - size.width) + abs(made.height - size.height)
+
+        return min(((shape, side) for side in self.sides_for(defaults) for shape in self.shapes), key=distance)
+
+
+def default_side(defaults: Defaults) -> int:
+    """The side of the square with as many pixels as the checkpoint's default picture."""
+    return round(math.sqrt(defaults.width * defaults.height))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt to start from, with a seed that was seen to work and a small picture of it."""
+
+    prompt: str
+    seed: int
+    thumbnail: Path | None
+
+
+def read_sizes(folder: Path = FOLDER) -> Sizes:
+    """Raises PresetError naming the file and what is wrong in it."""
+    path = folder / "sizes.json"
+    data = _read(path)
+    try:
+        sizes = Sizes(
+            tuple(Shape(str(one["label"]), int(one["width"]), int(one["height"])) for one in data["shapes"]),
+            tuple(int(side) for side in data["sides"]),
+            tuple(int(count) for count in data["counts"]),
+        )
+        whole = all(shape.width > 0 and shape.height > 0 for shape in sizes.shapes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
+    if not (whole and sizes.shapes and sizes.sides and sizes.counts and min(sizes.sides + sizes.counts) > 0):
+        raise PresetError(f"The preset {path} has an empty list or a number below 1; correct it.")
+    return sizes
+
+
+def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
+    """Raises PresetError naming the file and what is wrong in it. A thumbnail that is not there is left out."""
+    path = folder / "examples.json"
+    try:
+        return tuple(
+            Example(str(one["prompt"]), int(one.get("seed", 0)), _thumbnail(str(one.get("thumbnail", ""))))
+            for one in _read(path)["examples"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
+
+
+def _thumbnail(name: str) -> Path | None:
+    path = ROOT / name
+    return path if name and path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PresetError(f"The preset {path} cannot be read ({error}); correct it or restore the original.") from None
+    if not isinstance(data, dict):
+        raise PresetError(f"The preset {path} is not a JSON object; write it as one.")
+    return data

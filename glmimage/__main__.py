@@ -1,0 +1,166 @@
+"""The command line: `python -m glmimage paint "a cat on a blue background" -o picture.png`.
+
+Arguments become a `Request`, events become progress bars and files. Heavy imports wait until there is something to
+paint.
+Exit codes: 0 done, 2 what was asked cannot be done (one line says why), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from glmimage.errors import GLMImageError, RequestError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from glmimage.events import Event
+    from glmimage.request import Request
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage and line."""
+        self.exit(MISTAKE, f"{message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    # No library of ours may phone home.
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ[name] = "1"
+    try:
+        _paint(options)
+    except GLMImageError as error:
+        print(error, file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m glmimage", description="Pictures from prompts, with GLM-Image.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    paint = commands.add_parser(
+        "paint", help="paint pictures from a prompt", description="Paint pictures from a prompt."
+    )
+    paint.add_argument("prompt", help="what to paint; words in quotation marks are written: 'a cat and \"HELLO\"'")
+    paint.add_argument("-o", "--output", type=Path, default=Path("out.png"), metavar="FILE", help="PNG file (out.png)")
+    paint.add_argument(
+        "--reference", action="append", default=[], metavar="FILE", help="picture to work from; may be repeated"
+    )
+    paint.add_argument("--size", metavar="WIDTHxHEIGHT", help="in pixels (the checkpoint's own size)")
+    paint.add_argument("--seed", type=int, metavar="N", help="picture i of the batch uses N + i (random)")
+    paint.add_argument("--steps", type=int, metavar="N", help="steps of the painter (the checkpoint's own)")
+    paint.add_argument("--guidance", type=float, metavar="X", help="how closely to follow the layout (1.5; 1 is off)")
+    paint.add_argument("--count", type=int, default=1, metavar="N", help="pictures, each with its own layout (1)")
+    paint.add_argument(
+        "--checkpoint", default="miniature", metavar="NAME", help="miniature, a folder, or a hub id (miniature)"
+    )
+    return parser
+
+
+def _paint(options: argparse.Namespace) -> None:
+    request = _request(options)
+    names = _names(options.output, request.count)
+
+    bars = _Bars()
+    try:
+        bars.show("loading", 0, 1)
+        from glmimage.engine import Engine
+
+        engine = Engine.load(options.checkpoint)
+        bars.show("loading", 1, 1)
+        _follow(engine.run(request, previews=False), names, bars)
+    finally:
+        bars.close()
+
+
+def _follow(events: Iterator[Event], names: Sequence[Path], bars: _Bars) -> None:
+    from glmimage.events import Note, Progress, Result
+    from glmimage.metadata import write
+
+    for event in events:
+        match event:
+            case Progress(stage, step, total, picture, pictures):
+                bars.show(stage if pictures == 1 else f"{stage} {picture + 1}/{pictures}", step, total)
+            case Note(text):
+                bars.say(text, sys.stderr)
+            case Result():
+                name = names[event.index]
+                write(event, name)
+                seeds = f"seed {event.paint_seed}"
+                bars.say(f"{name}  {event.request.size}  {seeds}  {sum(event.seconds.values()):.1f} s", sys.stdout)
+
+
+def _request(options: argparse.Namespace) -> Request:
+    import secrets
+
+    from glmimage.geometry import Size
+    from glmimage.request import Reference, Request
+
+    size = Size.parse(options.size) if options.size is not None else None
+    return Request(
+        prompt=options.prompt,
+        width=size.width if size else None,
+        height=size.height if size else None,
+        count=options.count,
+        seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
+        steps=options.steps,
+        guidance=options.guidance,
+        references=tuple(Reference(path=path) for path in options.reference),
+    )
+
+
+def _names(output: Path, count: int) -> list[Path]:
+    """Where each picture goes; checked before anything is painted."""
+    if output.suffix.lower() != ".png":
+        raise RequestError(f"The picture {output} would not be a PNG; give it a name that ends in .png.")
+    if not output.parent.is_dir():
+        raise RequestError(f"There is no folder {output.parent} to put the picture in; make it first.")
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
+
+
+class _Bars:
+    """One progress bar a stage, each below the last."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._bar: tqdm[NoReturn] | None = None
+
+    def show(self, name: str, step: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if name != self._name or self._bar is None:
+            self.close()
+            self._name = name
+            self._bar = tqdm(total=total, desc=f"{name:<12}", unit="", dynamic_ncols=True)
+        self._bar.update(step - self._bar.n)
+        if step == total:
+            self.close()
+
+    def say(self, text: str, stream: object) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=stream)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._name = None, ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,401 @@
+"""The autoregressive prior: a prompt's ids to the picture's codes, drawn one after another.
+
+Our own forward pass over the submodules of transformers' `GlmImageForConditionalGeneration` (which is loaded unmodified
+and owns the weights) and our own sampling loop. Its draws are those of `generate()` for one picture in float32 with the
+same seed and every id outside the codebook forbidden; what it leaves out of that path:
+
+- caches that grow, position tensors and rotary tables made anew for each token: all are made once, before the first;
+- three products for queries, keys and values: one, over weights that the three modules then share (no copy is kept);
+- weights read row by row: on a CPU they are laid down column by column (same values, same shape), which a product with
+  a single row reads twice as fast once they outgrow the cache;
+- sorting the whole vocabulary for top-p: the few hundred best codes settle it, unless rounding could;
+- logits of ids that are never drawn, the check for an end token, and the forward pass after the last code: the count is
+  exact by construction;
+- one prefill per picture: a batch shares it, and each picture draws from its own generator.
+
+Knows nothing of pixels; the codes of references come in as numbers.
+
+Axes: B pictures, T prompt tokens, L all tokens, C width, H query heads, K key/value heads, G = H/K, D width of a head,
+A = H + 2K heads of queries, keys and values together, V vocabulary of the head.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glmimage.errors import RequestError, Stopped
+from glmimage.events import PriorTokens
+from glmimage.geometry import Grid
+from glmimage.models import Stack
+from glmimage.prompting import PromptIds
+from glmimage.request import Sampling
+
+Linear = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """The codes drawn so far."""
+
+    step: int
+    """Codes drawn of `total`, in every picture of the batch."""
+    total: int
+    codes_BN: Tensor
+    """[B, step] int64, preview grid first; a view that later steps do not change."""
+    grids: tuple[Grid, ...]
+    """What is drawn, first to last: (preview, target), or (target,) with references."""
+
+
+def generate_prior(
+    stack: Stack,
+    prompt: PromptIds,
+    generators: Sequence[torch.Generator],
+    *,
+    references: Sequence[Tensor] = (),
+    sampling: Sampling | None = None,
+    stop: threading.Event | None = None,
+) -> Generator[Draft, None, tuple[PriorTokens, ...]]:
+    """Draws the codes of one picture for each generator (on the stack's device) and yields after every code.
+
+    `references` are the code grids [h, w] that `prompt` was laid out for. Returns one `PriorTokens` a picture.
+    Raises Stopped when `stop` is set, RequestError where the prompt is too long for the model.
+    """
+    rule = _rule(stack, sampling or Sampling())
+    _check_length(stack, prompt)
+    _check_stop(stop)
+    run = _Run(stack, prompt, references, len(generators))
+    logits_BV = run.prefill()
+    total = prompt.count
+    codes_BN = torch.empty(len(generators), total, dtype=torch.long, device=stack.device)
+    noise_BV = torch.empty(len(generators), run.vocabulary, device=stack.device)
+    for step in range(total):
+        _check_stop(stop)
+        if step:
+            logits_BV = run.step(codes_BN[:, step - 1], step - 1)
+        codes_BN[:, step] = _draw(logits_BV, rule, noise_BV, generators)
+        yield Draft(step + 1, total, codes_BN[:, : step + 1], prompt.drawn)
+    return tuple(_tokens(codes, prompt.drawn) for codes in codes_BN)
+
+
+def _tokens(codes_N: Tensor, grids: tuple[Grid, ...]) -> PriorTokens:
+    parts = codes_N.cpu().split([rows * columns for rows, columns in grids])
+    grid_codes = [part.view(grid).numpy() for part, grid in zip(parts, grids, strict=True)]
+    return PriorTokens(target=grid_codes[-1], preview=grid_codes[0] if len(grids) == 2 else None)
+
+
+def _check_stop(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
+
+
+def _check_length(stack: Stack, prompt: PromptIds) -> None:
+    most = stack.prior.config.text_config.max_position_embeddings
+    if len(prompt.ids) + prompt.count > most:
+        raise RequestError(
+            f"The prompt with its references takes {len(prompt.ids)} tokens and the picture {prompt.count}, more than"
+            f" the {most} that the model holds; shorten the prompt, or use fewer references or a smaller picture."
+        )
+
+
+# --- positions --------------------------------------------------------------------------------------------------------
+
+
+def positions(prompt: PromptIds) -> Tensor:
+    """[3, L] int64: time, row, column of every token of the prompt and of every code to draw.
+
+    Text counts on in all three; a grid keeps its start as time and adds row and column to it; what follows a grid
+    starts at its start + max(rows, columns). Follows `GlmImageModel.get_rope_index`.
+    """
+    blocks: list[Tensor] = []
+    start = 0
+    left = iter(prompt.references)
+    for is_image, run in groupby(prompt.ids, lambda id: id == prompt.image_token):
+        count = len(list(run))
+        if not is_image:
+            blocks.append(torch.arange(start, start + count).expand(3, -1))
+            start += count
+            continue
+        grid = next(left)
+        assert grid[0] * grid[1] == count, "markers stand between the references"
+        blocks.append(_grid_positions(start, grid))
+        start += max(grid)
+    for grid in prompt.drawn:
+        blocks.append(_grid_positions(start, grid))
+        start += max(grid)
+    return torch.cat(blocks, dim=1)
+
+
+def _grid_positions(start: int, grid: Grid) -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns]).flatten(1) + start
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+class _Rule(NamedTuple):
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+def _rule(stack: Stack, sampling: Sampling) -> _Rule:
+    """What is asked for, else what the checkpoint says, else what `generate()` would take."""
+    config = stack.prior.generation_config
+
+    def first(asked: float | None, name: str, library: float) -> float:
+        stored = getattr(config, name, None)
+        return asked if asked is not None else stored if stored is not None else library
+
+    return _Rule(
+        temperature=float(first(sampling.temperature, "temperature", 1.0)),
+        top_k=int(first(sampling.top_k, "top_k", 50)),
+        top_p=float(first(sampling.top_p, "top_p", 1.0)),
+    )
+
+
+_BEST = 256
+"""Codes that top-p looks at first; a whole sort costs five times as much on a CPU."""
+_ROUNDING = 1e-5
+"""Far above the rounding error of a sum of float32 probabilities, far below any probability that matters."""
+
+
+@torch.inference_mode()
+def _draw(logits_BV: Tensor, rule: _Rule, noise_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """[B] int64: one code a picture. Logits are float32 of the codebook alone, noise is as wide as the head.
+
+    Order and comparisons are those of transformers' warpers: temperature, top-k, top-p. The draw is `multinomial`'s:
+    the largest of probability / exponential noise; noise for the ids after the codebook is drawn and left.
+    """
+    scores = logits_BV if rule.temperature == 1.0 else logits_BV / rule.temperature
+    if 0 < rule.top_k < scores.shape[-1]:
+        scores = scores.masked_fill(scores < scores.topk(rule.top_k).values[:, -1:], -torch.inf)
+    for noise, generator in zip(noise_BV, generators, strict=True):
+        noise.exponential_(1, generator=generator)
+    noise_BV = noise_BV[:, : scores.shape[-1]]
+    if rule.top_p == 1.0:
+        return (scores.softmax(-1) / noise_BV).argmax(-1)
+    scores, order = _nucleus(scores, rule.top_p)
+    best = (scores.softmax(-1) / noise_BV.gather(-1, order)).argmax(-1, keepdim=True)
+    return order.gather(-1, best)[:, 0]
+
+
+def _nucleus(scores_BV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Scores and codes of the smallest set that holds `top_p` of the probability; -inf where a row's set is smaller."""
+    if scores_BV.device.type == "cpu" and scores_BV.shape[-1] > 2 * _BEST:
+        best, order = scores_BV.topk(_BEST)
+        chances = (best - scores_BV.logsumexp(-1, keepdim=True)).exp_()
+        upto = chances.cumsum(-1)
+        # Upstream sums from the least probable up; the two sums can only disagree next to the limit.
+        if bool((upto[:, -1] > top_p + _ROUNDING).all() and ((upto - top_p).abs() > _ROUNDING).all()):
+            return best.masked_fill_(upto - chances > top_p, -torch.inf), order
+    scores, order = scores_BV.sort()
+    below = scores.softmax(-1).cumsum(-1) <= 1 - top_p
+    below[:, -1] = False
+    return scores.masked_fill_(below, -torch.inf), order
+
+
+# --- forward pass -----------------------------------------------------------------------------------------------------
+
+
+class _Layer(NamedTuple):
+    """One layer's weights as this file reads them."""
+
+    norm_in: Linear
+    project: Linear
+    """C -> A * D: queries, keys, values."""
+    out: Linear
+    norm_attended: Linear
+    norm_between: Linear
+    gate_up: Linear
+    down: Linear
+    norm_mixed: Linear
+
+
+class _Run:
+    """Caches, positions and rotary tables of one batch."""
+
+    def __init__(self, stack: Stack, prompt: PromptIds, references: Sequence[Tensor], pictures: int) -> None:
+        model = stack.prior.model.language_model
+        config = stack.prior.config.text_config
+        attention = model.layers[0].self_attn
+        self.heads = config.num_attention_heads
+        self.shared = config.num_key_value_heads
+        self.width = attention.head_dim
+        self.scale = attention.scaling
+        self.vocabulary = config.vision_vocab_size
+        self.pictures = pictures
+        self.embed = model.embed_tokens
+        self.layers = _layers(stack)
+        self.norm = _norm(model.norm)
+        self.head = _head(stack)
+        self.ids = _fill(prompt, references).to(stack.device)
+        self.prompt_length = len(prompt.ids)
+        length = self.prompt_length + prompt.count - 1
+        with torch.inference_mode():
+            places = positions(prompt)[:, :length].to(stack.device)
+            like = torch.empty(0, device=stack.device, dtype=stack.dtype)
+            cosines, sines = model.rotary_emb(like, places[:, None])
+            self.turn = _turn(cosines.shape[-1], self.width, stack.device)
+            self.prompt_rotary = self._rotary(cosines[0, : self.prompt_length], sines[0, : self.prompt_length])
+            self.drawn_rotary = self._rotary(cosines[0, self.prompt_length :], sines[0, self.prompt_length :])
+            shape = (len(self.layers), pictures, 2 * self.shared, length, self.width)
+            # One tensor for keys (first K) and values (last K), so that a token is written by one copy a layer.
+            self.cache = torch.empty(shape, device=stack.device, dtype=stack.dtype)
+
+    def _rotary(self, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor]:
+        """[tokens, A, D] each: numbers that do not turn (values, and what lies beyond the rotary width) get 1 and 0."""
+        tokens, rotary = cosines.shape
+        cos = cosines.new_ones(tokens, self.heads + 2 * self.shared, self.width)
+        sin = torch.zeros_like(cos)
+        turning = self.heads + self.shared
+        cos[:, :turning, :rotary] = cosines[:, None]
+        # rotate_half's sign stands in the table, so that turning is a mere exchange of halves.
+        sin[:, :turning, : rotary // 2] = -sines[:, None, : rotary // 2]
+        sin[:, :turning, rotary // 2 : rotary] = sines[:, None, rotary // 2 :]
+        return cos, sin
+
+    def prefill(self) -> Tensor:
+        """Runs the prompt once, fills every picture's cache, and returns the first logits [B, codes]."""
+        with torch.inference_mode():
+            x = self.embed(self.ids)
+            cos, sin = self.prompt_rotary
+            for layer, cache in zip(self.layers, self.cache, strict=True):
+                mixed = layer.project(layer.norm_in(x)).view(len(x), -1, self.width)
+                mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin)
+                queries, keys_values = mixed.transpose(0, 1).split([self.heads, 2 * self.shared])
+                cache[:, :, : len(x)] = keys_values
+                keys, values = keys_values[None].chunk(2, dim=1)
+                attended = F.scaled_dot_product_attention(
+                    queries[None], keys, values, is_causal=True, scale=self.scale, enable_gqa=True
+                )
+                x = self._rest(layer, x, attended[0].transpose(0, 1).reshape(len(x), -1))
+            return self.head(self.norm(x[-1:])).float().expand(self.pictures, -1)
+
+    def step(self, codes_B: Tensor, drawn: int) -> Tensor:
+        """Takes the code drawn as number `drawn` (from 0) in every picture; returns the next logits [B, codes]."""
+        with torch.inference_mode():
+            pictures, heads, shared = self.pictures, self.heads, self.shared
+            place = self.prompt_length + drawn
+            cos, sin = self.drawn_rotary[0][drawn], self.drawn_rotary[1][drawn]
+            grouped = (pictures, shared, heads // shared, self.width)
+            x = self.embed(codes_B)
+            for layer, cache in zip(self.layers, self.cache, strict=True):
+                mixed = layer.project(layer.norm_in(x)).view(pictures, -1, self.width)
+                mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin)
+                cache[:, :, place] = mixed[:, heads:]
+                seen = cache[:, :, : place + 1]
+                # The G queries that share a key head stand in as G query positions: nothing is masked for one token.
+                attended = F.scaled_dot_product_attention(
+                    mixed[:, :heads].view(grouped), seen[:, :shared], seen[:, shared:], scale=self.scale
+                )
+                x = self._rest(layer, x, attended.reshape(pictures, -1))
+            return self.head(self.norm(x)).float()
+
+    @staticmethod
+    def _rest(layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
+        """What follows the attention in a layer, token by token."""
+        x = x + layer.norm_attended(layer.out(attended))
+        gate, up = layer.gate_up(layer.norm_between(x)).chunk(2, dim=-1)
+        return x + layer.norm_mixed(layer.down(up * F.silu(gate)))
+
+
+def _fill(prompt: PromptIds, references: Sequence[Tensor]) -> Tensor:
+    """[T] int64: the prompt's ids with the references' codes in their places."""
+    ids = torch.tensor(prompt.ids)
+    assert [tuple(codes.shape) for codes in references] == list(prompt.references), "the prompt is laid out for others"
+    if references:
+        ids[ids == prompt.image_token] = torch.cat([codes.flatten().cpu() for codes in references])
+    return ids
+
+
+def _turn(rotary: int, width: int, device: torch.device) -> Tensor:
+    """[D] indices that exchange the halves of the rotary part."""
+    half = rotary // 2
+    order = [*range(half, rotary), *range(half), *range(rotary, width)]
+    return torch.tensor(order, device=device)
+
+
+def _layers(stack: Stack) -> list[_Layer]:
+    """The layers' weights; laid down for reading on the first run, for as long as the stack stays where it is."""
+    return [
+        _Layer(
+            norm_in=_norm(layer.input_layernorm),
+            project=_joined(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+            out=_joined(layer.self_attn.o_proj),
+            norm_attended=_norm(layer.post_self_attn_layernorm),
+            norm_between=_norm(layer.post_attention_layernorm),
+            gate_up=_joined(layer.mlp.gate_up_proj),
+            down=_joined(layer.mlp.down_proj),
+            norm_mixed=_norm(layer.post_mlp_layernorm),
+        )
+        for layer in stack.prior.model.language_model.layers
+    ]
+
+
+def _head(stack: Stack) -> Linear:
+    """Logits of the codebook alone."""
+    head, codes = stack.prior.lm_head, stack.codes
+    if type(head) is not nn.Linear:
+        return lambda x: head(x)[..., :codes]
+    weight = _laid_down([head.weight])[:codes]
+    return lambda x: F.linear(x, weight)
+
+
+def _joined(*modules: nn.Module) -> Linear:
+    """The modules' outputs side by side. Plain linear layers become one product, and their weights views of its weight.
+
+    Modules of other kinds (quantized, with adapters) are called as they are.
+    """
+    plain = [module for module in modules if type(module) is nn.Linear]
+    if len(plain) < len(modules):
+        return modules[0] if len(modules) == 1 else lambda x: torch.cat([module(x) for module in modules], dim=-1)
+    weight = _laid_down([module.weight for module in plain])
+    biases: list[Tensor] = [module.bias for module in plain if module.bias is not None]
+    if len(biases) < len(plain):
+        assert not biases, "upstream gives all three a bias or none"
+        return lambda x: F.linear(x, weight)
+    bias = torch.cat(biases)
+    return lambda x: F.linear(x, weight, bias)
+
+
+@torch.no_grad()
+def _laid_down(weights: Sequence[Tensor]) -> Tensor:
+    """[sum of rows, columns]: the weights below one another in one piece of memory that they share from now on."""
+    first = weights[0]
+    rows = [len(weight) for weight in weights]
+    by_column = first.device.type == "cpu" and first.dtype == torch.float32
+    strides = (1, sum(rows)) if by_column else (first.shape[1], 1)
+    starts = [first.data_ptr() + sum(rows[:index]) * strides[0] * first.itemsize for index in range(len(rows))]
+    if all(
+        weight.stride() == strides and weight.data_ptr() == start for weight, start in zip(weights, starts, strict=True)
+    ):
+        return first.data.as_strided((sum(rows), first.shape[1]), strides, first.storage_offset())
+    joined = torch.cat([weight.data for weight in weights])
+    if by_column:
+        joined = joined.t().contiguous().t()
+    for weight, part in zip(weights, joined.split(rows), strict=True):
+        weight.data = part
+    return joined
+
+
+def _norm(module: nn.Module) -> Linear:
+    """GlmImageRMSNorm in few calls."""
+    weight, epsilon = module.weight, module.variance_epsilon
+    assert isinstance(weight, Tensor)
+    assert isinstance(epsilon, float)
+    shape = weight.shape
+    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        # x / sqrt(mean(x^2) + e) = x * sqrt(C) / sqrt(|x|^2 + C e): half the time of F.rms_norm, which is a chain of
+        # small operations on a CPU.
+        scaled, rest = weight * len(weight) ** 0.5, torch.tensor((len(weight) * epsilon) ** 0.5)
+        return lambda x: x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), rest) * scaled
+    return lambda x: F.rms_norm(x, shape, weight, epsilon)

@@ -1,0 +1,134 @@
+"""What the two text readers see of a prompt: the prior its ids, the glyph encoder its quoted strings.
+
+Prompt layout of the prior (transformers' `GlmImageProcessor`), without and with references:
+    {prompt}<sop>rows columns<eop><sop>rows columns<eop><image start>             target grid, then preview grid
+    {<image start>codes<image end>}*{prompt}<sop>rows columns<eop><image start>   target grid only
+Ids are equal to the processor's for every prompt without special words. Knows no models and no pictures.
+
+Departures from upstream:
+1. Words like `<|image|>` or `<sop>` typed by a person are text. Upstream takes them for tokens, which breaks the layout
+   and for `<|image|>` crashes.
+2. A straight apostrophe opens a quoted string only where a word could begin and closes it only where one could end, so
+   that "don't ... it's", "the dogs' ... the cats'" and "rock 'n' roll" quote nothing; upstream takes what stands
+   between any two of them. A prompt without apostrophes inside or at the edge of unquoted words, and without empty or
+   space-padded single quotes, gives upstream's strings in upstream's order (by kind of quotation mark, not by place).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from glmimage.geometry import Grid, Size
+
+if TYPE_CHECKING:
+    from transformers import GlmImageProcessor, PreTrainedTokenizerFast
+
+# Letters of scripts that write apostrophes inside words (Latin, Greek, Cyrillic) and digits; not \w, because Chinese
+# puts no space before an opening quote. Every pattern means the same to Python's `re` and to the tokenizer's Oniguruma.
+_WORD = "[0-9A-Za-z\u00c0-\u024f\u0370-\u04ff]"
+_IN_WORD = f"(?<={_WORD})'(?={_WORD})"
+_AND = f"n'(?!{_WORD})|N' [A-Z]"  # rock 'n' roll, Rock 'N' Roll
+_KINDS = (
+    (rf"(?<!{_WORD})'(?![\s']|{_AND})", f"(?:[^']|{_IN_WORD})+", rf"(?<!\s)'(?!{_WORD})"),
+    ("\u201c", "[^\u201c\u201d]*", "\u201d"),
+    ('"', '[^"]*', '"'),
+    ("\u300c", "[^\u300c\u300d]*", "\u300d"),
+)
+"""(opening, content, closing) in upstream's order: '..', \u201c..\u201d, "..", \u300c..\u300d."""
+
+QUOTED = "|".join(f"(?:{opening}{content}{closing})" for opening, content, closing in _KINDS)
+"""One quoted string with its marks, of any of the four kinds, without groups; for pre-tokenizers."""
+
+_STRINGS = tuple(re.compile(f"{opening}({content}){closing}") for opening, content, closing in _KINDS)
+
+_PLACE = "\ue000"
+"""Stands for the prompt while the chat template is rendered; a private-use character that no template has."""
+
+
+def quoted(prompt: str) -> tuple[str, ...]:
+    """The strings between quotation marks, without the marks, that the glyph encoder reads; may hold empty strings.
+
+    Order and content are upstream's (`GlmImagePipeline.get_glyph_texts`) but for apostrophes, as said above.
+    """
+    return tuple(text for kind in _STRINGS for text in kind.findall(prompt))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptIds:
+    """The prior's prompt: everything before the first code it draws."""
+
+    ids: tuple[int, ...]
+    """The image token's id stands wherever a code of a reference belongs, row by row."""
+    image_token: int
+    references: tuple[Grid, ...]
+    """Code grids of the references, in the order of their places in `ids`."""
+    drawn: tuple[Grid, ...]
+    """Grids to draw, first to last: (preview, target), or (target,) with references."""
+
+    @property
+    def count(self) -> int:
+        """Codes to draw."""
+        return sum(rows * columns for rows, columns in self.drawn)
+
+
+def prompt_ids(
+    processor: GlmImageProcessor, prompt: str, size: Size, reference_grids: Sequence[Grid] = ()
+) -> PromptIds:
+    """Lays out `prompt` for a picture of `size` (a multiple of 32) made from references with these code grids."""
+    tokenizer: PreTrainedTokenizerFast = processor.tokenizer
+    grids = (size.prior_grid,) if reference_grids else (size.prior_grid, size.preview_grid)
+    end = "".join(f"{processor.grid_bos_token}{rows} {columns}{processor.grid_eos_token}" for rows, columns in grids)
+    end += processor.bos_token
+    content: list[dict[str, Any]] = [{"type": "image"} for _ in reference_grids]
+
+    def render(text: str) -> str:
+        message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+        return str(processor.apply_chat_template([message], tokenize=False))
+
+    added = {str(token): id for id, token in tokenizer.added_tokens_decoder.items()}
+    if any(word in prompt for word in added):
+        before, after = render(_PLACE).split(_PLACE)
+        ids = [*_ids(tokenizer, before), *_plain_ids(tokenizer, prompt, added.values()), *_ids(tokenizer, after + end)]
+    else:
+        ids = _ids(tokenizer, render(prompt) + end)
+    return PromptIds(
+        ids=tuple(_widen(ids, processor.image_token_id, reference_grids)),
+        image_token=processor.image_token_id,
+        references=tuple(reference_grids),
+        drawn=grids[::-1],
+    )
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerFast, text: str, added: Iterable[int]) -> list[int]:
+    """The ids of `text` with every special word spelled as text."""
+    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+    if set(ids).isdisjoint(added):
+        return ids
+    # The switch above frees only tokens marked special; others are taken out of a copy of the tokenizer.
+    import json
+
+    from tokenizers import Tokenizer
+
+    bare = json.loads(tokenizer.backend_tokenizer.to_str()) | {"added_tokens": []}
+    return list(Tokenizer.from_str(json.dumps(bare)).encode(text, add_special_tokens=False).ids)
+
+
+def _widen(ids: Iterable[int], image_token: int, grids: Sequence[Grid]) -> list[int]:
+    """Repeats the k-th image token for every code of the k-th grid."""
+    left = iter(grids)
+    wide: list[int] = []
+    for id in ids:
+        if id == image_token:
+            rows, columns = next(left)
+            wide += [id] * (rows * columns)
+        else:
+            wide.append(id)
+    assert next(left, None) is None, "the chat template makes one marker for each reference"
+    return wide

@@ -1,0 +1,1 @@
+"""The training recipe; nothing outside this folder imports it."""

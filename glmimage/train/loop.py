@@ -1,0 +1,186 @@
+"""The training loop that all stages share: optimiser, one decaying schedule, log, save, resume.
+
+A stage gives its modules and a function from a step to a loss; the loop owns everything else. The state of a run is
+one file in the work folder, written atomically every few minutes, and holds plain tensors only, so that it is read
+without unpickling.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glmimage.errors import TrainingError
+
+Metrics = Mapping[str, float]
+LossOf = Callable[[int, float], tuple[Tensor, Metrics]]
+"""(step, share of the run that is done) -> (loss, what to log)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How long and how fast; one warm-up, one plateau, one decay to zero (restarts lose what was learned)."""
+
+    steps: int
+    rate: float
+    batch: int
+    warmup: int = 100
+    decay_from: float = 0.4
+    """Share of the run after which the rate falls linearly to `floor`."""
+    floor: float = 0.02
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.0
+    """Decay of the averaged weights that are stored in the end; 0 = none."""
+    muon: bool = False
+    """Muon for the matrices inside blocks, AdamW for the rest."""
+
+    def factor(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / self.warmup)
+        done = step / max(1, self.steps)
+        fall = 1.0 if done < self.decay_from else max(0.0, (1 - done) / (1 - self.decay_from))
+        return warm * (self.floor + (1 - self.floor) * fall)
+
+
+def scene_rng(split: str, index: int) -> random.Random:
+    """The random source of scene `index` of a split; "train" and "evaluate" never share one."""
+    return random.Random(f"{split}:{index}")
+
+
+class Run:
+    """One resumable training run of some modules."""
+
+    def __init__(self, name: str, work: Path, modules: Mapping[str, nn.Module], schedule: Schedule) -> None:
+        self.name, self.schedule = name, schedule
+        self.modules = nn.ModuleDict(modules)
+        self.state_file = work / f"{name}.pt"
+        self.log_file = work / f"{name}.csv"
+        work.mkdir(parents=True, exist_ok=True)
+        self.step = 0
+        self.optimizers = list(_optimizers(self.modules, schedule))
+        self.average = {key: value.detach().clone() for key, value in self._weights()} if schedule.ema else {}
+
+    def _weights(self) -> list[tuple[str, Tensor]]:
+        return [(key, value) for key, value in self.modules.state_dict().items() if value.is_floating_point()]
+
+    def resume(self) -> bool:
+        """Goes on from the stored state; False where there is none."""
+        if not self.state_file.exists():
+            return False
+        state = torch.load(self.state_file, weights_only=True)
+        self.modules.load_state_dict(state["modules"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        self.average = state["average"]
+        self.step = state["step"]
+        return True
+
+    def save(self) -> None:
+        partial = self.state_file.with_suffix(".partial")
+        state = {
+            "modules": self.modules.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": self.average,
+            "step": self.step,
+        }
+        try:
+            torch.save(state, partial)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(
+                f"The state of {self.name} could not be written to {partial.parent}: {error}."
+            ) from error
+        partial.replace(self.state_file)
+
+    def train(self, loss_of: LossOf, *, log_every: int = 20, save_seconds: float = 180.0) -> None:
+        """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""
+        sums: dict[str, float] = {}
+        saved = logged = time.monotonic()
+        parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        while self.step < self.schedule.steps:
+            loss, metrics = loss_of(self.step, self.step / self.schedule.steps)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"The loss of {self.name} is {loss.item()} at step {self.step};"
+                    " start again from the last state with a lower rate."
+                )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["base_lr"] * self.schedule.factor(self.step)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+            self._follow()
+            for key, value in {"loss": loss.item(), **metrics}.items():
+                sums[key] = sums.get(key, 0.0) + value
+            if self.step % log_every == 0:
+                now = time.monotonic()
+                row = {key: value / log_every for key, value in sums.items()}
+                self._log({"step": self.step, **row, "seconds_per_step": (now - logged) / log_every})
+                sums, logged = {}, now
+            if time.monotonic() - saved > save_seconds:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        if not self.schedule.ema:
+            return
+        # A young average follows quickly, so that it does not remember the random start.
+        decay = min(self.schedule.ema, self.step / (self.step + 10))
+        for key, value in self._weights():
+            self.average[key].lerp_(value, 1 - decay)
+
+    def load_average(self) -> None:
+        """Puts the averaged weights into the modules (to store or to evaluate them)."""
+        if self.average:
+            self.modules.load_state_dict({**self.modules.state_dict(), **self.average})
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        fresh = not self.log_file.exists()
+        with self.log_file.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(row)
+            writer.writerow([f"{value:.5g}" for value in row.values()])
+        print(self.name, " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+
+
+def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    inner, decayed, plain = [], [], []
+    for name, parameter in modules.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if schedule.muon and parameter.ndim == 2 and ("blocks." in name or "layers." in name) and "norm" not in name:
+            inner.append(parameter)
+        elif parameter.ndim >= 2 and "embed" not in name:
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    # Muon's own scale suits 0.02 where AdamW wants 1e-3 (Jordan et al. 2024): matched, so that one rate serves both.
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=schedule.rate,
+            betas=(0.9, 0.98),
+        )
+    ]
+    if inner:
+        found.append(
+            torch.optim.Muon(
+                inner, lr=schedule.rate, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["base_lr"] = schedule.rate
+    return found

@@ -1,0 +1,94 @@
+"""The recipe: which stages there are, how long each takes, and how their results become one checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glmimage.errors import TrainingError
+from glmimage.train.loop import Schedule, scene_rng
+from glmimage.train.release import MINIATURE, Parts, build_parts, write
+from glmimage.train.world import caption, describe, sample_scene
+
+SCHEDULES: Mapping[str, Schedule] = {
+    "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
+    "tokenizer": Schedule(steps=2200, rate=1.2e-3, batch=64, warmup=50),
+    "prior": Schedule(steps=4000, rate=1.5e-3, batch=12, warmup=100, ema=0.998, muon=True),
+    "decoder": Schedule(steps=6000, rate=1.5e-3, batch=16, warmup=100, ema=0.998, muon=True),
+}
+SHARDS = 16
+"""Encoded scenes: shards of 1024."""
+CAPTIONS = 20_000
+"""Captions that the prior's text pieces are learned from."""
+
+
+def new_parts(seed: int = 0) -> Parts:
+    """All parts of the miniature with random weights and the tokenizer learned on training captions."""
+    rngs = (scene_rng("train", index) for index in range(CAPTIONS))
+    return build_parts(MINIATURE, (caption(sample_scene(rng), rng)[0] for rng in rngs), seed, zero_decoder=True)
+
+
+def stage_state(
+    work: Path, stage: str, *, needed: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int] | None:
+    """(weights, averaged weights, step) of a stage as its run stored them.
+
+    Raises `TrainingError` naming the stage to run where `needed` and not there.
+    """
+    path = work / f"{stage}.pt"
+    if not path.exists():
+        if needed:
+            raise TrainingError(f"The stage {stage} has not run yet: start `python -m glmimage.train {stage}` first.")
+        return None
+    state = torch.load(path, weights_only=True)
+    return state["modules"], state["average"], state["step"]
+
+
+def load_stage(work: Path, stage: str, modules: Mapping[str, nn.Module], *, needed: bool = True) -> int:
+    """Loads a stage's weights (averaged where it kept an average) into `modules`; returns its step, 0 where it never
+    ran."""
+    found = stage_state(work, stage, needed=needed)
+    if found is None:
+        return 0
+    weights, average, step = found
+    weights = {**weights, **average}
+    for name, module in modules.items():
+        module.load_state_dict(
+            {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        )
+    return step
+
+
+def load_vae(work: Path, parts: Parts) -> None:
+    """The VAE's weights and the spread of its latents."""
+    load_stage(work, "vae", {"vae": parts.vae})
+    path = work / "latents.json"
+    if not path.exists():
+        raise TrainingError("The stage vae has not been finished: run `python -m glmimage.train vae` to its end first.")
+    parts.vae.register_to_config(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def load_tokenizer(work: Path, parts: Parts) -> None:
+    prior = parts.vision_language_encoder.model
+    load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel})
+
+
+def trained_parts(work: Path) -> Parts:
+    """Everything that the work folder's stages have learned so far."""
+    parts = new_parts()
+    load_vae(work, parts)
+    load_tokenizer(work, parts)
+    prior = parts.vision_language_encoder
+    load_stage(work, "prior", {"text": prior.model.language_model, "lm_head": prior.lm_head}, needed=False)
+    load_stage(work, "decoder", {"decoder": parts.transformer, "glyph_encoder": parts.text_encoder}, needed=False)
+    return parts
+
+
+def export(work: Path, folder: Path) -> None:
+    """Writes the checkpoint in the released layout, with what the studio reads beside it."""
+    write(folder, trained_parts(work), MINIATURE.defaults)
+    (folder / "world.json").write_text(json.dumps(describe(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,132 @@
+"""Checkpoints on disk: finding, verifying, and their optional files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from glmimage import checkpoint
+from glmimage.errors import CheckpointError
+from glmimage.request import Defaults
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+def test_find(tmp_path: Path) -> None:
+    assert checkpoint.find("miniature").parts[-2:] == ("assets", "miniature")
+    assert checkpoint.find(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "nothing-here", "/nowhere/at/all", "./a/b", "a/b/c"])
+def test_find_refuses_what_is_neither_folder_nor_hub_id(name: str) -> None:
+    with pytest.raises(CheckpointError, match="zai-org/GLM-Image"):
+        checkpoint.find(name)
+
+
+def test_a_hub_id_without_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> str:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded \(no route\)"):
+        checkpoint.find("someone/something")
+
+
+def test_downloads_only_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import fnmatch
+
+    import huggingface_hub
+
+    asked: dict[str, object] = {}
+
+    def fake(name: str, *, allow_patterns: list[str]) -> str:
+        asked.update(name=name, patterns=allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    assert checkpoint.find("someone/something") == tmp_path
+    patterns = asked["patterns"]
+    assert isinstance(patterns, list)
+    for name, wanted in {
+        "vae/config.json": True,
+        "vae/diffusion_pytorch_model.safetensors": True,
+        "processor/chat_template.jinja": True,
+        "vae/diffusion_pytorch_model.bin": False,
+        "model.pt": False,
+        "code.py": False,
+    }.items():
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) is wanted, name
+
+
+def test_verify_accepts_the_released_layout(tiny: Path) -> None:
+    checkpoint.verify(tiny)
+
+
+def test_verify_names_everything_that_is_missing(copy: Path) -> None:
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    (copy / "processor" / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.verify(copy)
+    assert "vae/diffusion_pytorch_model.safetensors" in str(caught.value)
+    assert "processor/tokenizer.json" in str(caught.value)
+
+
+def test_verify_follows_the_index_of_shards(copy: Path) -> None:
+    part = copy / "transformer"
+    (part / "diffusion_pytorch_model.safetensors").rename(part / "one.safetensors")
+    index = part / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "one.safetensors"}}))
+    checkpoint.verify(copy)
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"transformer/two\.safetensors"):
+        checkpoint.verify(copy)
+    index.write_text("[]")
+    with pytest.raises(CheckpointError, match="not a JSON object"):
+        checkpoint.verify(copy)
+
+
+def test_verify_refuses_other_pipelines(copy: Path, tmp_path: Path) -> None:
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(CheckpointError, match="FluxPipeline"):
+        checkpoint.verify(copy)
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        checkpoint.verify(tmp_path / "none")
+
+
+def test_defaults(tiny: Path, tmp_path: Path) -> None:
+    assert checkpoint.read_defaults(tiny).width == 64
+    folder = tmp_path / "other"
+    folder.mkdir()
+    released = checkpoint.read_defaults(folder)
+    assert released == Defaults(
+        width=1024, height=1024, steps=50, guidance=1.5, min_side=256, max_side=2048, name="other"
+    )
+    checkpoint.write_defaults(folder, Defaults(width=96, name="mine"))
+    assert checkpoint.read_defaults(folder) == Defaults(width=96, name="mine")
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"width": "big"}', '{"steps": 0}', '{"depth": 3}', '{"guidance": true}'])
+def test_defaults_that_mean_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "atelier.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"atelier\.json"):
+        checkpoint.read_defaults(tmp_path)
+
+
+def test_a_snapshot_is_named_by_its_hub_id(tmp_path: Path) -> None:
+    folder = tmp_path / "models--zai-org--GLM-Image" / "snapshots" / "0123abcd"
+    folder.mkdir(parents=True)
+    assert checkpoint.read_defaults(folder).name == "zai-org/GLM-Image"
+
+
+def test_world(tmp_path: Path) -> None:
+    assert checkpoint.read_world(tmp_path) is None
+    (tmp_path / "world.json").write_text('{"things": []}')
+    assert checkpoint.read_world(tmp_path) == {"things": []}

@@ -1,0 +1,146 @@
+"""The command line as a person meets it: files, one-line mistakes, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glmimage import metadata
+from glmimage.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+PROMPT = 'a flat cat with the word "HI"'
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "glmimage", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_picture_is_painted(tiny: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 64), "orange").save(tmp_path / "a.png")
+    process = start(
+        tmp_path,
+        *("paint", PROMPT, "-o", "out.png", "--reference", "a.png", "--size", "70x96", "--seed", "7"),
+        *("--steps", "3", "--guidance", "2", "--count", "2", "--checkpoint", str(tiny)),
+    )
+    printed, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "out-1.png", "out-2.png"]
+    assert [line.split("  ")[:3] for line in printed.splitlines()] == [
+        ["out-1.png", "64x96", "seed 7"],
+        ["out-2.png", "64x96", "seed 8"],
+    ]
+    assert "The size 70x96 became 64x96" in said
+    for stage in ("loading", "references 1/2", "layout 1/2", "glyphs 1/2", "painting 2/2", "decoding 2/2"):
+        assert stage in said
+    for number in (1, 2):
+        settings = metadata.read(tmp_path / f"out-{number}.png")
+        assert settings is not None
+        assert settings.paint_seed == 6 + number
+        assert (settings.request.prompt, settings.request.steps, settings.request.guidance) == (PROMPT, 3, 2.0)
+        with Image.open(tmp_path / f"out-{number}.png") as picture:
+            assert picture.size == (64, 96)
+
+
+def test_the_same_seed_gives_the_same_picture(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = []
+    for name in ("a.png", "b.png"):
+        common = ["paint", PROMPT, "--size", "64x64", "--steps", "1", "--checkpoint", str(tiny)]
+        assert main([*common, "--seed", "3", "-o", str(tmp_path / name)]) == 0
+        pictures.append(np.asarray(Image.open(tmp_path / name)))
+    assert np.array_equal(*pictures)
+    # Without a seed one is drawn, and said.
+    assert main([*common, "-o", str(tmp_path / "c.png")]) == 0
+    settings = metadata.read(tmp_path / "c.png")
+    assert settings is not None
+    assert f"seed {settings.paint_seed}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["pain", "x"], "invalid choice"),
+        (["paint"], "required: prompt"),
+        (["paint", "x", "--seed", "seven"], "invalid int value"),
+        (["paint", " "], "prompt is empty"),
+        (["paint", "x", "--steps", "0"], "number of steps 0"),
+        (["paint", "x", "--count", "-1"], "count -1"),
+        (["paint", "x", "--seed", "-1"], "seed -1"),
+        (["paint", "x", "--guidance", "nan"], "guidance"),
+        (["paint", "x", "--size", "big"], "WIDTHxHEIGHT"),
+        (["paint", "x", "--size", "512x64"], "4:1"),
+        (["paint", "x", "--size", "4096x4096"], "outside what tiny can make"),
+        (["paint", "x", "--reference", "missing.png"], "missing.png"),
+        (["paint", "x", "--checkpoint", "no-such-folder"], "no-such-folder"),
+        (["paint", "x", "-o", "picture.jpg"], "PNG"),
+        (["paint", "x", "-o", "missing/picture.png"], "no folder missing"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "x" in arguments and "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", str(tiny)]
+    try:
+        code = main(arguments)
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    said = capsys.readouterr().err
+    last = said.strip().splitlines()[-1]
+    assert words in last
+    assert "Traceback" not in said
+    # Nothing but progress bars before it, and no picture.
+    assert all("|" in line for line in said.replace("\r", "\n").strip().splitlines()[:-1] if line.strip())
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_is_instant() -> None:
+    code = (
+        "import sys\nfrom glmimage.__main__ import main\n"
+        "try:\n    main(['paint', '--help'])\n"
+        "finally:\n    assert not {'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules), 'heavy'\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    for option in ("--output", "--reference", "--size", "--seed", "--steps", "--guidance", "--count", "--checkpoint"):
+        assert option in process.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_is_clean(tiny: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "paint", PROMPT, "--steps", "1000", "--count", "64", "--checkpoint", str(tiny))
+    assert process.stderr is not None
+    said = ""
+    while "painting" not in said:
+        letter = process.stderr.read(1)
+        assert letter, said
+        said += letter
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said + rest
+    assert rest.endswith("Stopped.\n")
+    assert not [file for file in tmp_path.iterdir() if file.suffix != ".png"]

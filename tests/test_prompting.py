@@ -1,0 +1,126 @@
+"""Prompt ids against upstream's processor, and quoted strings against upstream's pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusers import GlmImagePipeline
+from PIL import Image
+
+from glmimage.geometry import Size
+from glmimage.models import Stack
+from glmimage.prompting import prompt_ids, quoted
+
+PROMPTS = (
+    "a cat",
+    "  a cat\nwith spaces  ",
+    "a soft 3D cat 'CAT 16', \"Hello\" and “hi” and 「你好」",
+    "don't, it's 5 o'clock",
+    "写着“新年快乐”的红色背景 🎉",
+    "16 16",
+    "a <b> c <",
+)
+SIZES = (Size(256, 256), Size(512, 128), Size(64, 96))
+
+
+def upstream_inputs(stack: Stack, prompt: str, size: Size, pictures: list[Image.Image]) -> Any:
+    content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures]
+    content.append({"type": "text", "text": prompt})
+    return stack.processor.apply_chat_template(
+        [[{"role": "user", "content": content}]],
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"target_h": size.height, "target_w": size.width},
+    )
+
+
+def noise_picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("references", [0, 1, 2])
+def test_ids_are_the_processors(tiny_stack: Stack, prompt: str, size: Size, references: int) -> None:
+    sizes = (Size(96, 64), Size(128, 160))[:references]
+    pictures = [noise_picture(size.width, size.height) for size in sizes]
+    theirs = upstream_inputs(tiny_stack, prompt, size, pictures)
+    ours = prompt_ids(tiny_stack.processor, prompt, size, [size.prior_grid for size in sizes])
+    assert list(ours.ids) == theirs["input_ids"][0].tolist()
+    # Theirs lists sources, then the target, then the preview; ours what is drawn in the order of drawing.
+    grids = [(rows, columns) for _, rows, columns in theirs["image_grid_thw"].tolist()]
+    assert list(ours.references) == grids[:references]
+    assert list(ours.drawn) == grids[references:][::-1]
+    assert ours.count == sum(rows * columns for rows, columns in ours.drawn)
+
+
+@pytest.mark.parametrize(
+    "word", ["<|image|>", "<sop>", "<eop>", "<|endoftext|>", "<|dit_token_64|>", "<|dit_token_65|>", "<|dit_token_5|>"]
+)
+@pytest.mark.parametrize("grids", [(), ((2, 3),)])
+def test_special_words_typed_by_a_person_are_text(
+    tiny_stack: Stack, word: str, grids: tuple[tuple[int, int], ...]
+) -> None:
+    tokenizer = tiny_stack.processor.tokenizer
+    special = set(tokenizer.added_tokens_decoder)
+    with_word = prompt_ids(tiny_stack.processor, f"a {word} cat", Size(64, 64), grids)
+    without = prompt_ids(tiny_stack.processor, "a cat", Size(64, 64), grids)
+    assert [id for id in with_word.ids if id in special] == [id for id in without.ids if id in special]
+    assert word in tokenizer.decode(with_word.ids)
+    assert min(id for id in with_word.ids if id not in special) >= tiny_stack.prior.config.text_config.vision_vocab_size
+
+
+def test_special_words_that_are_not_marked_special_are_text_too(tiny_stack: Stack) -> None:
+    """A checkpoint may add plain words to its tokenizer; the switch for special ones does not free those."""
+    import copy
+
+    processor = copy.deepcopy(tiny_stack.processor)
+    processor.tokenizer.add_tokens(["<plain>"])
+    ids = prompt_ids(processor, "a <plain> cat", Size(64, 64)).ids
+    assert processor.tokenizer.convert_tokens_to_ids("<plain>") not in ids
+    assert "a <plain> cat" in processor.tokenizer.decode(ids)
+
+
+PLAIN = (
+    "no quotes",
+    "a 'cat' and a 'dog'",
+    "a \"cat\", “a dog” and 「鱼」, then 'one more'",
+    "写着'你好'的牌子",
+    '"" “” 「」',
+    "say “one “two” three”",
+    "two\n'lines\nlong'",
+)
+
+
+@pytest.mark.parametrize("prompt", PLAIN)
+def test_quoted_is_upstreams_where_no_apostrophe_misleads_it(prompt: str) -> None:
+    assert list(quoted(prompt)) == GlmImagePipeline.get_glyph_texts(None, prompt)[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "strings"),
+    [
+        ("don't say it's", ()),
+        ("rock 'n' roll, Rock 'N' Roll", ()),
+        ("the letter 'N' in red", ("N",)),
+        ("the dogs' bowl and the cats' bed", ()),
+        ("the '90s and the '80s", ()),
+        ("O'Neil's 'bar' isn't 'open'", ("bar", "open")),
+        ("'don't stop'", ("don't stop",)),
+        ("it's a sign 'OPEN'.", ("OPEN",)),
+        ("l'été 'ÉTÉ' d'or", ("ÉTÉ",)),
+        ("\"it's\" 'x'", ("x", "it's")),
+    ],
+)
+def test_apostrophes_are_not_quotes(prompt: str, strings: tuple[str, ...]) -> None:
+    """Upstream is wrong here: it takes what stands between any two apostrophes for a quoted string."""
+    assert quoted(prompt) == strings
+
+
+def test_quoted_is_quick_on_long_odd_prompts() -> None:
+    for piece in ("'", "' ", "a'a ", "'a", "“", '"'):
+        quoted(piece * (20_000 // len(piece)))
