@@ -83,8 +83,9 @@ def picture_area(snapshot: Snapshot, history: History, chosen: str | None, examp
 def shelf(snapshot: Snapshot, history: History, chosen: str | None) -> str:
     """The settings of the picture that is shown, and the film strip."""
     shown = _shown(snapshot, history, chosen)
-    one = shown[0] if len(shown) == 1 and (chosen is not None or snapshot.current is None) else None
-    return f'<div class="shelf">{_label(history, one)}{_strip(snapshot, history, {p.key for p in shown}, chosen)}</div>'
+    idle = chosen is not None or snapshot.current is None
+    label = _label(history, shown) if idle else _NO_LABEL
+    return f'<div class="shelf">{label}{_strip(snapshot, history, {one.key for one in shown}, chosen)}</div>'
 
 
 def _shown(snapshot: Snapshot, history: History, chosen: str | None) -> list[Picture]:
@@ -190,19 +191,25 @@ def _strip(snapshot: Snapshot, history: History, shown: set[str], chosen: str | 
     return f'<div class="strip" role="group" aria-label="Your pictures">{live}{frames}</div>'
 
 
-def _label(history: History, picture: Picture | None) -> str:
+_NO_LABEL = '<div class="label"></div>'
+
+
+def _label(history: History, shown: Sequence[Picture]) -> str:
     """The card beside a picture: what was asked for, and what can be done with it."""
-    if picture is None:
-        return '<div class="label"></div>'
+    if not shown:
+        return _NO_LABEL
+    picture = shown[0]
     settings = history.settings(picture)
-    facts = "".join(f"<li>{escape(fact)}</li>" for fact in _facts(settings)) if settings else ""
     prompt = escape(settings.request.prompt) if settings else "This picture carries no settings."
-    use = f'<button type="button" data-act="use" data-key="{escape(picture.key)}">Use settings</button>'
-    save = f'<a href="{file_url(picture.path)}" download="{escape(picture.path.name)}">Download</a>'
-    return (
-        f'<div class="label"><p class="said">{prompt}</p><ul class="facts">{facts}</ul>'
-        f'<div class="acts">{use if settings else ""}{save}</div></div>'
-    )
+    facts = _facts(settings) if settings else []
+    acts = f'<a href="{file_url(picture.path)}" download="{escape(picture.path.name)}">Download</a>'
+    if settings:
+        acts = f'<button type="button" data-act="use" data-key="{escape(picture.key)}">Use settings</button>{acts}'
+    if len(shown) > 1:
+        facts, acts = [f"{len(shown)} pictures", "click one for its settings"], ""
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    said = f'<p class="said">{prompt}</p><ul class="facts">{items}</ul>'
+    return f'<div class="label">{said}<div class="acts">{acts}</div></div>'
 
 
 def _facts(settings: Settings) -> list[str]:

@@ -1,11 +1,12 @@
 """Rough pictures of unfinished work: codes as coloured cells, latents as colours. No decoding, so they cost nothing.
 
 Both need colours that belong to the checkpoint, fitted once and kept in memory:
-- latents to RGB: least squares between the latents and the colours of small pictures of coloured blocks, which the VAE
-  encodes;
-- code to RGB: the decoder is shown grids of random codes at full noise, and what it would paint in each cell is that
-  code's colour. A few hundred codes are tried; ridge regression on the decoder's code embedding gives the colours of
-  all, and keeps the noise of single trials small.
+- latents to RGB: least squares between the latents and the colours of small pictures of coloured shapes on plain
+  grounds, which the VAE encodes;
+- code to RGB: the decoder is shown a small grid of nothing but one code at full noise, and the mean of what it would
+  paint is that code's colour. (Grids of mixed random codes come out muddy: nothing in them is like a picture.) A few
+  hundred codes are tried; ridge regression on the decoder's code embedding gives the colours of all, and keeps the
+  noise of single trials small.
 Knows nothing of prompts or of the prior.
 """
 
@@ -34,10 +35,11 @@ LONGEST = 512
 NEUTRAL = (200, 200, 200)
 """Cells that are not drawn yet."""
 
-_TRIALS = 8
-_TRIAL_CELLS = 8
-"""Side of a trial's grid; 256 px, so that a trial is cheap for any decoder."""
-_RIDGE = 0.1
+_TRIALS = 256
+_TRIALS_AT_ONCE = 64
+_TRIAL_CELLS = 2
+"""Side of a trial's grid; 64 px, so that all trials together cost a decoder as little as a few steps."""
+_RIDGE = 0.01
 """Share of the mean variance of the embedding that is added to its diagonal."""
 
 
@@ -115,15 +117,24 @@ def _fit_size(columns: int, rows: int) -> tuple[int, int]:
 
 
 def _fit_latents(vae: AutoencoderKL) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    pictures = []
-    for blocks in (1, 2, 4, 8):
-        colours = torch.rand(4, 3, blocks, blocks, generator=generator) * 2 - 1
-        pictures.append(F.interpolate(colours, size=(128, 128)))
-    pixels = torch.cat(pictures)
+    pixels = _shapes(torch.Generator().manual_seed(0))
     encoded = latents.encode(vae, pixels).float().cpu().movedim(1, -1).flatten(0, -2)
     wanted = F.avg_pool2d(pixels, LATENT).movedim(1, -1).flatten(0, -2)
     return _ridge(encoded, wanted, 1e-3)
+
+
+def _shapes(generator: torch.Generator) -> Tensor:
+    """[B, 3, 128, 128] in -1..1: boxes and discs of any colour on plain grounds, as sharp as drawn pictures are."""
+    side = 128
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    pictures = (torch.rand(24, 3, 1, 1, generator=generator) * 2 - 1).repeat(1, 1, side, side)
+    for picture in pictures:
+        for number in range(6):
+            down, across, height, width = torch.rand(4, generator=generator).tolist()
+            y, x = (rows - down * side).abs() / (8 + 40 * height), (columns - across * side).abs() / (8 + 40 * width)
+            inside = torch.maximum(x, y) < 1 if number % 2 else x**2 + y**2 < 1
+            picture[:, inside] = torch.rand(3, 1, generator=generator) * 2 - 1
+    return pictures
 
 
 def _fit_codes(stack: Paints, empty_glyphs: Tensor, matrix: Tensor) -> NDArray[np.uint8]:
@@ -131,20 +142,19 @@ def _fit_codes(stack: Paints, empty_glyphs: Tensor, matrix: Tensor) -> NDArray[n
     generator = torch.Generator().manual_seed(0)
     embedding = decoder.prior_token_embedding.weight.detach().float().cpu()
     count, side = embedding.shape[0], _TRIAL_CELLS
-    needed = _TRIALS * side * side
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-needed // count))])[:needed]
-    grids = order.view(_TRIALS, 1, side, side)
+    tried = torch.randperm(count, generator=generator)[:_TRIALS]
     timesteps, sigmas = flow.schedule(1, 4 * side * side, stack.scheduler_config)
     seen = []
     with torch.no_grad():
-        for codes in grids:
-            conditions = Conditions(codes=codes, glyphs=empty_glyphs, empty_glyphs=empty_glyphs, guidance=1.0)
-            noise = torch.randn(1, decoder.config.in_channels, 4 * side, 4 * side, generator=generator)
+        for codes in tried.split(_TRIALS_AT_ONCE):
+            grids = codes.view(-1, 1, 1).expand(-1, side, side)
+            conditions = Conditions(codes=grids, glyphs=empty_glyphs, empty_glyphs=empty_glyphs, guidance=1.0)
+            noise = torch.randn(len(codes), decoder.config.in_channels, 4 * side, 4 * side, generator=generator)
             noise = noise.to(decoder.device)
             velocity = Painter(decoder, conditions, timesteps).velocity(noise, 0)
             clean = flow.clean_estimate(noise, velocity, float(sigmas[0])).cpu()
-            seen.append(F.avg_pool2d(_mix(matrix, clean[0].permute(1, 2, 0)).permute(2, 0, 1), 4).flatten(1).T)
-    colours = _mix(_ridge(embedding[order], torch.cat(seen), _RIDGE), embedding)
+            seen.append(_mix(matrix, clean.mean((2, 3))))
+    colours = _mix(_ridge(embedding[tried], torch.cat(seen), _RIDGE), embedding)
     scaled = (colours / 2 + 0.5).nan_to_num(0.5).clamp(0, 1)
     return (scaled * 255).round().to(torch.uint8).numpy()
 

@@ -163,3 +163,17 @@ def test_the_codebook_starts_on_the_clusters_and_revives_dead_codes():
     book.used[0] = 0
     assert book.revive(weight, vectors, torch.ones(400), generator) == 1
     assert (vectors @ weight[0]).max() > 0.999
+
+
+def test_the_log_keeps_figures_in_their_columns(tmp_path):
+    model = _Line()
+
+    def loss_of(step: int, done: float):
+        now_and_then = {"rare": 7.0} if step % 2 else {}
+        return model.weight.square().mean(), {**now_and_then, "step_seen": float(step)}
+
+    Run("log", tmp_path, {"line": model}, _schedule(4)).train(loss_of, log_every=1)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rare"] for row in rows] == ["", "7", "", "7"]
+    assert [float(row["step_seen"]) for row in rows] == [0, 1, 2, 3]

@@ -1,12 +1,8 @@
 """The sticker world: deterministic, snapped, labelled as drawn, and worded as it is."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from glmimage import checkpoint
 from glmimage.prompting import quoted
 from glmimage.train import world
 from glmimage.train.art import LETTERS, STICKER_CELLS, STYLES, THINGS, Art, letter_tiles
@@ -101,9 +97,3 @@ def test_training_never_sees_the_evaluations_frames_words_or_seeds():
 def test_thirds_cover_the_picture():
     names = {world.Thing("cat", "flat", row, col, 2).place for row in range(7) for col in range(7)}
     assert names == {place for row in world.PLACES for place in row}
-
-
-def test_the_miniature_says_what_the_world_is():
-    folder = checkpoint.find("miniature")
-    stored = json.loads((Path(folder) / "world.json").read_text(encoding="utf-8"))
-    assert stored == json.loads(json.dumps(world.describe()))

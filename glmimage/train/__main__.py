@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m glmimage.train", description=__doc__)
     root.add_argument("--work", type=Path, default=work, help=f"where runs are kept (default {work})")
     root.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: all cores)")
+    root.add_argument("--start", type=Path, help="train on from this checkpoint where a stage has no run of its own")
     commands = root.add_subparsers(dest="command", required=True)
     for stage in STAGES:
         command = commands.add_parser(stage, help=f"train the stage {stage} (goes on where it was)")
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "export":
         from glmimage.train.recipe import export
 
-        export(work, arguments.output)
+        export(work, arguments.output, arguments.start)
         return 0
     return train(arguments, work)
 
@@ -98,10 +99,10 @@ def encode_scenes(arguments: argparse.Namespace, work: Path, parts: Parts) -> in
     first, _, last = arguments.shards.partition(":")
     shards, art = range(int(first or 0), int(last or recipe.SHARDS)), load_art(work)
     if arguments.kind in ("latents", "both"):
-        recipe.load_vae(work, parts)
+        recipe.load_vae(work, parts, needed=arguments.start is None)
         scenes.write_shards("latents", partial(scenes.latents_of, parts.vae), work, art, shards)
     if arguments.kind in ("codes", "both"):
-        recipe.load_tokenizer(work, parts)
+        recipe.load_tokenizer(work, parts, needed=arguments.start is None)
         model = parts.vision_language_encoder.model
         scenes.write_shards("codes", partial(scenes.codes_of, model.visual, model.vqmodel), work, art, shards)
     return 0
@@ -111,7 +112,8 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     from glmimage.train import recipe
     from glmimage.train.art import load_art
 
-    parts = recipe.new_parts()
+    start: Path | None = arguments.start
+    parts = recipe.parts_of(start) if start else recipe.new_parts()
     stage = arguments.command
     if stage == "scenes":
         return encode_scenes(arguments, work, parts)
@@ -120,7 +122,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     if stage == "vae":
         from glmimage.train.vae import train_vae
 
-        train_vae(parts.vae, work, load_art(work), schedule)
+        train_vae(parts.vae, work, load_art(work), schedule, fresh=start is None)
     elif stage == "tokenizer":
         from glmimage.train.tokenizer import reading_report, train_tokenizer
 
@@ -130,15 +132,22 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     elif stage == "prior":
         from glmimage.train.prior import train_prior
 
-        recipe.load_tokenizer(work, parts)
+        recipe.load_tokenizer(work, parts, needed=start is None)
         train_prior(parts.vision_language_encoder, parts.processor, work, schedule, compiled=not arguments.eager)
     else:
         from glmimage.train.decoder import train_decoder
 
-        recipe.load_vae(work, parts)
+        recipe.load_vae(work, parts, needed=start is None)
         scheduler = dict(parts.scheduler.config)
         train_decoder(
-            parts.transformer, parts.text_encoder, parts.vae, scheduler, work, schedule, compiled=not arguments.eager
+            parts.transformer,
+            parts.text_encoder,
+            parts.vae,
+            scheduler,
+            work,
+            schedule,
+            fresh=start is None,
+            compiled=not arguments.eager,
         )
     return 0
 

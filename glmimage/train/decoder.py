@@ -194,6 +194,7 @@ def train_decoder(
     work: Path,
     schedule: Schedule,
     *,
+    fresh: bool = True,
     compiled: bool = True,
 ) -> Run:
     decoder.train()
@@ -204,7 +205,7 @@ def train_decoder(
     data = DecoderData(EncodedScenes(work, latents=True), vae)
     modules = {"decoder": decoder, "glyph_encoder": glyph_encoder, "read_out": read_out}
     run = Run("decoder", work, modules, schedule)
-    if not run.resume():
+    if not run.resume() and fresh:
         start_codes(decoder, data)
     block = torch.compile(_block, dynamic=True) if compiled else _block
 

@@ -146,12 +146,19 @@ class Run:
             self.modules.load_state_dict({**self.modules.state_dict(), **self.average})
 
     def _log(self, row: Mapping[str, float]) -> None:
-        fresh = not self.log_file.exists()
-        with self.log_file.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(row)
-            writer.writerow([f"{value:.5g}" for value in row.values()])
+        rows: list[dict[str, str]] = []
+        if self.log_file.exists():
+            with self.log_file.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        rows.append({key: f"{value:.5g}" for key, value in row.items()})
+        # Some figures are not in every row (nothing revived, no high sigma drawn): columns are all that ever were.
+        columns = list(dict.fromkeys(key for each in rows for key in each))
+        partial = self.log_file.with_suffix(".partial.csv")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.log_file)
         print(self.name, " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
 
 

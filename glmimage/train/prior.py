@@ -28,6 +28,8 @@ from glmimage.train.world import SIDE, caption, labels
 PREVIEW_WEIGHT = 0.5
 """Of a preview code against a target code; there are four of them to each target code, so the grid weighs double."""
 GROUND_WEIGHT = 0.3
+LETTER_WEIGHT = 3.0
+"""Of a cell of lettering: few cells, and copying them from the prompt is what is learned last."""
 
 
 def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor) -> Tensor:
@@ -94,8 +96,8 @@ def train_prior(
             scene = data.scene(row)
             prompts.append(prompt_ids(processor, caption(scene, rng)[0], size))
             grid = labels(scene)
-            filled = torch.from_numpy((grid[0] > 0) | (grid[3] > 0))
-            weight = torch.where(filled, 1.0, GROUND_WEIGHT)
+            weight = torch.where(torch.from_numpy(grid[0] > 0), 1.0, GROUND_WEIGHT)
+            weight[torch.from_numpy(grid[3] > 0)] = LETTER_WEIGHT
             fine = weight.repeat_interleave(2, 0).repeat_interleave(2, 1)
             weights.append(torch.cat([PREVIEW_WEIGHT * fine.flatten(), weight.flatten()]))
         codes = torch.cat([data.preview[rows].flatten(1), data.codes[rows].flatten(1)], dim=1)

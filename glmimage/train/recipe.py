@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from glmimage.errors import TrainingError
+from glmimage.models import Stack
 from glmimage.train.loop import Schedule, scene_rng
-from glmimage.train.release import MINIATURE, Parts, build_parts, write
+from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, write
 from glmimage.train.world import caption, describe, sample_scene
 
 SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
-    "tokenizer": Schedule(steps=2200, rate=1.2e-3, batch=64, warmup=50),
-    "prior": Schedule(steps=4000, rate=1.5e-3, batch=12, warmup=100, ema=0.998, muon=True),
-    "decoder": Schedule(steps=6000, rate=1.5e-3, batch=16, warmup=100, ema=0.998, muon=True),
+    "tokenizer": Schedule(steps=2200, rate=1.5e-3, batch=64, warmup=50, muon=True),
+    "prior": Schedule(steps=6000, rate=1.5e-3, batch=12, ema=0.998, muon=True),
+    "decoder": Schedule(steps=8000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
-SHARDS = 16
+SHARDS = 24
 """Encoded scenes: shards of 1024."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
@@ -30,6 +31,20 @@ def new_parts(seed: int = 0) -> Parts:
     """All parts of the miniature with random weights and the tokenizer learned on training captions."""
     rngs = (scene_rng("train", index) for index in range(CAPTIONS))
     return build_parts(MINIATURE, (caption(sample_scene(rng), rng)[0] for rng in rngs), seed, zero_decoder=True)
+
+
+def parts_of(folder: Path) -> Parts:
+    """The parts of a finished checkpoint of these sizes, in float32, to train on from."""
+    stack = Stack.load(folder, device="cpu", dtype=torch.float32)
+    return Parts(
+        text_encoder=stack.glyph_encoder,
+        tokenizer=stack.glyph_tokenizer,
+        processor=stack.processor,
+        vision_language_encoder=stack.prior,
+        transformer=stack.decoder,
+        vae=stack.vae,
+        scheduler=build_scheduler(),
+    )
 
 
 def stage_state(
@@ -63,32 +78,33 @@ def load_stage(work: Path, stage: str, modules: Mapping[str, nn.Module], *, need
     return step
 
 
-def load_vae(work: Path, parts: Parts) -> None:
+def load_vae(work: Path, parts: Parts, *, needed: bool = True) -> None:
     """The VAE's weights and the spread of its latents."""
-    load_stage(work, "vae", {"vae": parts.vae})
+    if not load_stage(work, "vae", {"vae": parts.vae}, needed=needed):
+        return
     path = work / "latents.json"
     if not path.exists():
         raise TrainingError("The stage vae has not been finished: run `python -m glmimage.train vae` to its end first.")
     parts.vae.register_to_config(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def load_tokenizer(work: Path, parts: Parts) -> None:
+def load_tokenizer(work: Path, parts: Parts, *, needed: bool = True) -> None:
     prior = parts.vision_language_encoder.model
-    load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel})
+    load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel}, needed=needed)
 
 
-def trained_parts(work: Path) -> Parts:
-    """Everything that the work folder's stages have learned so far."""
-    parts = new_parts()
-    load_vae(work, parts)
-    load_tokenizer(work, parts)
+def trained_parts(work: Path, start: Path | None = None) -> Parts:
+    """Everything that the work folder's stages have learned so far; what did not run there comes from `start`."""
+    parts = parts_of(start) if start else new_parts()
+    load_vae(work, parts, needed=start is None)
+    load_tokenizer(work, parts, needed=start is None)
     prior = parts.vision_language_encoder
     load_stage(work, "prior", {"text": prior.model.language_model, "lm_head": prior.lm_head}, needed=False)
     load_stage(work, "decoder", {"decoder": parts.transformer, "glyph_encoder": parts.text_encoder}, needed=False)
     return parts
 
 
-def export(work: Path, folder: Path) -> None:
+def export(work: Path, folder: Path, start: Path | None = None) -> None:
     """Writes the checkpoint in the released layout, with what the studio reads beside it."""
-    write(folder, trained_parts(work), MINIATURE.defaults)
+    write(folder, trained_parts(work, start), MINIATURE.defaults)
     (folder / "world.json").write_text(json.dumps(describe(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

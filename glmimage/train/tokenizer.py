@@ -35,8 +35,8 @@ EMPTY_CELL = 0.1
 """Weight of a cell with nothing but ground."""
 QUANTIZE_FROM = 250
 REVIVE_EVERY = 60
-FINE_EVERY = 6
-"""Each sixth batch is at the preview's scale."""
+FINE_EVERY = 2
+"""Each second batch is at the preview's scale."""
 
 
 def patches(pixels: Tensor, side: int) -> Tensor:

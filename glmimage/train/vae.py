@@ -85,10 +85,11 @@ def _centre(module: torch.nn.Conv2d) -> None:
     _no_bias(module)
 
 
-def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule) -> Run:
+def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, fresh: bool = True) -> Run:
     # Contiguous, not channels_last: the backward pass of GroupNorm is 20 times slower there.
     vae.train()
-    start_linear(vae)
+    if fresh:
+        start_linear(vae)
     run = Run("vae", work, {"vae": vae}, schedule)
     run.resume()
 

@@ -23,6 +23,7 @@ from statistics import median
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, GlmImagePipeline
+from transformers.utils import logging as transformers_logging
 
 from glmimage import latents
 from glmimage.checkpoint import MINIATURE
@@ -274,6 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default=MINIATURE)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(argv)
+    # Upstream's processor warns at every call of its own pipeline.
+    transformers_logging.set_verbosity_error()
     rows = []
     try:
         sides = Sides(options.checkpoint)

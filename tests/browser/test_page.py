@@ -21,6 +21,7 @@ from app.serve import Options, Studio
 from glmimage import metadata
 from glmimage.checkpoint import write_defaults
 from glmimage.errors import RequestError
+from glmimage.request import Defaults
 from tests.fakes import DEFAULTS, FakeEngine
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -214,17 +215,25 @@ def test_clicks_queue_up_and_one_is_taken_out(visit: Visit) -> None:
     assert visit.engine.most_running == 1
 
 
-def test_several_pictures_have_a_sheet_each(visit: Visit) -> None:
-    page = visit.open()
-    page.locator("#count label").filter(has_text="4").click()
-    visit.engine.hold("painting", 2)
+@pytest.mark.parametrize(("size", "count"), [(WIDE, 2), (WIDE, 4), (NARROW, 4)])
+def test_several_pictures_have_a_sheet_each(visit: Visit, size: tuple[int, int], count: int) -> None:
+    page = visit.open(size)
+    page.locator("#count label").filter(has_text=str(count)).click()
+    visit.engine.hold("painting", 1)
     paint(page)
-    expect(page.locator(".count")).to_have_text("1/8 · picture 3 of 4")
-    expect(page.locator(".sheets.of-4 .sheet")).to_have_count(4)
+    expect(page.locator(".count")).to_have_text(f"1/8 · picture 2 of {count}")
+    expect(page.locator(".sheet")).to_have_count(count)
     visit.engine.release()
-    finished(page, 4)
+    finished(page, count)
+    stage = page.locator(".stage").bounding_box()
+    for sheet in page.locator(".sheet").all():
+        box = sheet.bounding_box()
+        assert stage["x"] <= box["x"]
+        assert box["x"] + box["width"] <= stage["x"] + stage["width"]
+        assert box["width"] == pytest.approx(box["height"], abs=2)
+    expect(page.locator(".facts")).to_contain_text(f"{count} pictures")
     page.locator(".sheet").nth(1).click()
-    expect(page.locator(".sheets.of-1 .sheet")).to_have_count(1)
+    expect(page.locator(".sheet")).to_have_count(1)
     expect(page.locator(".facts")).to_contain_text("256 × 256")
 
 
@@ -356,6 +365,20 @@ CONTRAST = """() => {
   }
   return low;
 }"""
+
+
+def test_a_large_checkpoints_many_sizes_fit_the_desk(make_visit: Callable[..., Visit]) -> None:
+    def large(engine: FakeEngine) -> FakeEngine:
+        engine.defaults = Defaults(name="large")
+        return engine
+
+    page = make_visit(large).open()
+    expect(page.locator("#side label")).to_have_count(8)
+    expect(page.locator("#side label").filter(has_text="1024").locator("input")).to_be_checked()
+    desk = page.locator("#desk").bounding_box()
+    for chip in page.locator("#side label").all():
+        box = chip.bounding_box()
+        assert box["x"] + box["width"] <= desk["x"] + desk["width"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
