@@ -1,10 +1,8 @@
-"""Stage 4: the prior (the text model of `GlmImageForConditionalGeneration`), on captions and the codes of encoded
-scenes.
+"""Stage 4: the prior (the text model of `GlmImageForConditionalGeneration`), on captions and the codes of scenes.
 
 A sequence is the released layout: prompt ids, the preview grid's codes, the target grid's codes. Positions are built
-by hand (upstream lays out only prompts, FACTS of `get_rope_index`); the loss is ours (upstream's `labels=` reshapes
-wrongly). Every visit to a scene gets new wording. The tokenizer's vision tower and quantizer stay as stage 2 left
-them.
+by hand (`get_rope_index` lays out only prompts and sources); the loss is ours (upstream's `labels=` reshapes wrongly).
+Every visit to a scene gets new wording. The tokenizer's vision tower and quantizer stay as stage 2 left them.
 """
 
 from __future__ import annotations
