@@ -254,6 +254,8 @@ def train_decoder(
 
     run.train(loss_of, log_every=20)
     run.load_average()
+    gate = swapped_word_gate(decoder.eval(), glyph_encoder, data)
+    print("loss with another word / with the right one, lettering codes hidden:", round(gate["ratio"], 3), flush=True)
     return run
 
 
