@@ -11,18 +11,22 @@ same seed and every id outside the codebook forbidden; what it leaves out of tha
 - sorting the whole vocabulary for top-p: the few hundred best codes settle it, unless rounding could;
 - logits of ids that are never drawn, the check for an end token, and the forward pass after the last code: the count is
   exact by construction;
-- one prefill per picture: a batch shares it, and each picture draws from its own generator.
+- one prefill per picture: a batch shares it, and each picture draws from its own generator;
+- passes through the weights for codes that can be guessed: a code often repeats a neighbour, the preview or the
+  reference. Guesses go through the model together, each place draws from its own logits as ever, and the first wrong
+  guess ends the pass: the codes are the same, right or wrong (speculative decoding, Leviathan et al. 2023, where the
+  draft is a copy and the draw's noise is fixed).
 
 Knows nothing of pixels; the codes of references come in as numbers.
 
 Axes: B pictures, T prompt tokens, L all tokens, C width, H query heads, K key/value heads, G = H/K, D width of a head,
-A = H + 2K heads of queries, keys and values together, V vocabulary of the head.
+A = H + 2K heads of queries, keys and values together, V vocabulary of the head, S codes that one pass takes in.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -72,16 +76,26 @@ def generate_prior(
     _check_length(stack, prompt)
     _check_stop(stop)
     run = _Run(stack, prompt, references, len(generators))
-    logits_BV = run.prefill()
-    total = prompt.count
+    guesses = _Guesses(prompt, references)
+    total, done = prompt.count, 0
     codes_BN = torch.empty(len(generators), total, dtype=torch.long, device=stack.device)
     noise_BV = torch.empty(len(generators), run.vocabulary, device=stack.device)
-    for step in range(total):
+    logits_BSV = run.prefill()
+    while True:
+        for logits_BV in logits_BSV.unbind(1):
+            _check_stop(stop)
+            drawn_B = _draw(logits_BV, rule, noise_BV, generators)
+            right = guesses.judge(codes_BN, done, drawn_B)
+            codes_BN[:, done] = drawn_B
+            done += 1
+            yield Draft(done, total, codes_BN[:, :done], prompt.drawn)
+            if not right:
+                break
+        if done == total:
+            break
         _check_stop(stop)
-        if step:
-            logits_BV = run.step(codes_BN[:, step - 1], step - 1)
-        codes_BN[:, step] = _draw(logits_BV, rule, noise_BV, generators)
-        yield Draft(step + 1, total, codes_BN[:, : step + 1], prompt.drawn)
+        ahead = guesses.write(codes_BN, done)
+        logits_BSV = run.step(codes_BN[:, done - 1 : done + ahead], done - 1)
     return tuple(_tokens(codes, prompt.drawn) for codes in codes_BN)
 
 
@@ -203,6 +217,101 @@ def _nucleus(scores_BV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     return scores.masked_fill_(below, -torch.inf), order
 
 
+# --- guessing ---------------------------------------------------------------------------------------------------------
+
+_LONGEST = 16
+"""Guesses a pass: so few rows cost little more than one, as long as reading the weights is what takes the time."""
+_WORTH = 0.3
+"""Chance of being reached and right above which a guess is worth its row."""
+_FORGET = 0.2
+"""Of the record of a kind of guess, by each new one."""
+
+
+class _Guess(NamedTuple):
+    kind: str
+    """Guesses of a kind share a record."""
+    place: int = -1
+    """Where the code stands that is repeated, among those drawn; or"""
+    code: int = -1
+    """the code itself."""
+
+
+class _Guesses:
+    """For every place a code that may come there, and how often such guesses were right."""
+
+    def __init__(self, prompt: PromptIds, references: Sequence[Tensor]) -> None:
+        self.guesses = _lay_out(prompt, references)
+        self.records = {guess.kind: 0.5 for guess in self.guesses if guess}
+
+    def judge(self, codes_BN: Tensor, place: int, drawn_B: Tensor) -> bool:
+        """Whether all pictures drew at `place` what is guessed there; keeps the record, used or not."""
+        guess = self.guesses[place]
+        if guess is None:
+            return False
+        right = bool((drawn_B == (codes_BN[:, guess.place] if guess.place >= 0 else guess.code)).all())
+        self.records[guess.kind] += _FORGET * (right - self.records[guess.kind])
+        return right
+
+    def write(self, codes_BN: Tensor, place: int) -> int:
+        """Writes guesses from `place` on for as long as they are worth it; returns how many. None for the last place,
+        after which nothing is drawn."""
+        chance, count = 1.0, 0
+        for guess in self.guesses[place : min(place + _LONGEST, len(self.guesses) - 1)]:
+            chance *= self.records[guess.kind] if guess else 0.0
+            if guess is None or chance < _WORTH:
+                break
+            codes_BN[:, place + count] = codes_BN[:, guess.place] if guess.place >= 0 else guess.code
+            count += 1
+        return count
+
+
+def _lay_out(prompt: PromptIds, references: Sequence[Tensor]) -> list[_Guess | None]:
+    """One guess a place, where there is any.
+
+    In a preview that is finer than the target, the cells that show one target cell repeat each other; the target
+    repeats the preview, or the first reference of its shape; and a ground repeats itself everywhere.
+    """
+    guesses: list[_Guess | None] = []
+    *_, (rows, columns) = prompt.drawn
+    preview = prompt.drawn[0] if len(prompt.drawn) == 2 else None
+    if preview:
+        shown_row = [row * rows // preview[0] for row in range(preview[0])]
+        shown_column = [column * columns // preview[1] for column in range(preview[1])]
+        for row, column in _cells(preview):
+            here = row * preview[1] + column
+            if row and shown_row[row] == shown_row[row - 1]:
+                guesses.append(_Guess("same row", here - preview[1]))
+            elif column and shown_column[column] == shown_column[column - 1]:
+                guesses.append(_Guess("same column", here - 1))
+            else:
+                guesses.append(_neighbour(row, column, here, preview[1]))
+    alike = next((codes.flatten().tolist() for codes in references if codes.shape == (rows, columns)), None)
+    for row, column in _cells((rows, columns)):
+        if preview:
+            place = _first(row, rows, preview[0]) * preview[1] + _first(column, columns, preview[1])
+            guesses.append(_Guess("preview", place))
+        elif alike:
+            guesses.append(_Guess("reference", code=alike[row * columns + column]))
+        else:
+            guesses.append(_neighbour(row, column, row * columns + column, columns))
+    return guesses
+
+
+def _cells(grid: Grid) -> Iterator[tuple[int, int]]:
+    return ((row, column) for row in range(grid[0]) for column in range(grid[1]))
+
+
+def _first(index: int, count: int, shown: int) -> int:
+    """The first of `shown` cells along an axis that shows the cell `index` of `count`."""
+    return min(-(-index * shown // count) if shown >= count else index * shown // count, shown - 1)
+
+
+def _neighbour(row: int, column: int, here: int, columns: int) -> _Guess | None:
+    if column:
+        return _Guess("left", here - 1)
+    return _Guess("above", here - columns) if row else None
+
+
 # --- forward pass -----------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +373,7 @@ class _Run:
         return cos, sin
 
     def prefill(self) -> Tensor:
-        """Runs the prompt once, fills every picture's cache, and returns the first logits [B, codes]."""
+        """Runs the prompt once, fills every picture's cache, and returns the first logits [B, 1, codes]."""
         with torch.inference_mode():
             x = self.embed(self.ids)
             cos, sin = self.prompt_rotary
@@ -278,27 +387,41 @@ class _Run:
                     queries[None], keys, values, is_causal=True, scale=self.scale, enable_gqa=True
                 )
                 x = self._rest(layer, x, attended[0].transpose(0, 1).reshape(len(x), -1))
-            return self.head(self.norm(x[-1:])).float().expand(self.pictures, -1)
+            return self.head(self.norm(x[-1:])).float().expand(self.pictures, 1, -1)
 
-    def step(self, codes_B: Tensor, drawn: int) -> Tensor:
-        """Takes the code drawn as number `drawn` (from 0) in every picture; returns the next logits [B, codes]."""
+    def step(self, codes_BS: Tensor, drawn: int) -> Tensor:
+        """Takes the codes from number `drawn` (from 0) on in every picture; returns the logits after each, [B, S, V].
+
+        What the cache holds of them counts until a later step overwrites it.
+        """
         with torch.inference_mode():
-            pictures, heads, shared = self.pictures, self.heads, self.shared
+            heads, shared = self.heads, self.shared
+            pictures, count = codes_BS.shape
             place = self.prompt_length + drawn
-            cos, sin = self.drawn_rotary[0][drawn], self.drawn_rotary[1][drawn]
-            grouped = (pictures, shared, heads // shared, self.width)
-            x = self.embed(codes_B)
+            end = place + count
+            cos, sin = (table[drawn : drawn + count] for table in self.drawn_rotary)
+            # The G queries that share a key head stand in as query positions of that head.
+            grouped = (pictures, shared, heads // shared * count, self.width)
+            mask = None
+            if count > 1:
+                seen = torch.ones(count, end, dtype=torch.bool, device=codes_BS.device).tril(place)
+                mask = seen.repeat(heads // shared, 1)
+            x = self.embed(codes_BS).view(pictures * count, -1)
             for layer, cache in zip(self.layers, self.cache, strict=True):
-                mixed = layer.project(layer.norm_in(x)).view(pictures, -1, self.width)
-                mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin)
-                cache[:, :, place] = mixed[:, heads:]
-                seen = cache[:, :, : place + 1]
-                # The G queries that share a key head stand in as G query positions: nothing is masked for one token.
+                mixed = layer.project(layer.norm_in(x)).view(pictures, count, -1, self.width)
+                mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin).transpose(1, 2)
+                cache[:, :, place:end] = mixed[:, heads:]
+                past = cache[:, :, :end]
                 attended = F.scaled_dot_product_attention(
-                    mixed[:, :heads].view(grouped), seen[:, :shared], seen[:, shared:], scale=self.scale
+                    mixed[:, :heads].reshape(grouped),
+                    past[:, :shared],
+                    past[:, shared:],
+                    attn_mask=mask,
+                    scale=self.scale,
                 )
-                x = self._rest(layer, x, attended.reshape(pictures, -1))
-            return self.head(self.norm(x)).float()
+                attended = attended.view(pictures, heads, count, self.width).transpose(1, 2)
+                x = self._rest(layer, x, attended.reshape(pictures * count, -1))
+            return self.head(self.norm(x)).float().view(pictures, count, -1)
 
     @staticmethod
     def _rest(layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:

@@ -98,6 +98,49 @@ def test_codes_with_references_are_generates(tiny_stack: Stack, upstream: Stack,
     assert flat(others) != theirs, "the references' codes matter"
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 3], ids=["all right", "all wrong", "every third wrong"])
+def test_guesses_change_no_code(
+    tiny_stack: Stack, upstream: Stack, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    size = Size(64, 64)
+    prompt = prompt_ids(tiny_stack.processor, PROMPT, size)
+    theirs = generate(upstream, upstream_inputs(upstream, PROMPT, size, []), prompt, 7)
+    told = [(code + 1) % 64 if wrong and place % wrong == 0 else code for place, code in enumerate(theirs)]
+    monkeypatch.setattr(prior, "_lay_out", lambda prompt, references: [prior._Guess("told", code=c) for c in told])
+    monkeypatch.setattr(prior, "_WORTH", -1.0)
+    passes = []
+    step = prior._Run.step
+    monkeypatch.setattr(prior._Run, "step", lambda run, codes, drawn: passes.append(drawn) or step(run, codes, drawn))
+    assert flat(drain(generate_prior(tiny_stack, prompt, seeded(7)))[0]) == theirs
+    if wrong == 0:
+        assert len(passes) == -(-(prompt.count - 1) // (prior._LONGEST + 1))
+    if wrong == 1:
+        assert len(passes) == prompt.count - 1
+
+
+def test_guesses_repeat_what_shows_the_same_cell(tiny_stack: Stack) -> None:
+    prompt = prompt_ids(tiny_stack.processor, PROMPT, Size(64, 64))
+    guesses = prior._lay_out(prompt, [])
+    assert prompt.drawn == ((16, 16), (2, 2))
+    assert guesses[0] is None
+    kinds = [guess.kind for guess in guesses[1:] if guess]
+    assert (kinds.count("left"), kinds.count("above")) == (2, 1)
+    assert [guess.place for guess in guesses[-4:] if guess] == [0, 8, 128, 136]
+    edit = prompt_ids(tiny_stack.processor, PROMPT, Size(64, 64), [(2, 4), (2, 2)])
+    codes = [torch.zeros(2, 4, dtype=torch.long), torch.arange(4).view(2, 2)]
+    assert [guess.code for guess in prior._lay_out(edit, codes) if guess] == [0, 1, 2, 3]
+
+
+def test_a_kind_of_guess_that_fails_is_given_up(tiny_stack: Stack) -> None:
+    guesses = prior._Guesses(prompt_ids(tiny_stack.processor, PROMPT, Size(64, 64)), [])
+    codes = torch.arange(260)[None]
+    assert guesses.write(codes.clone(), 1) > 0
+    for place in range(1, 256):
+        assert not guesses.judge(codes, place, codes[:, place])
+    assert guesses.write(codes.clone(), 100) == 0
+    assert guesses.write(codes.clone(), 259) == 0
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_positions_are_upstreams(tiny_stack: Stack, count: int) -> None:
     pictures = [noise_picture(96, 64), noise_picture(128, 160)][:count]

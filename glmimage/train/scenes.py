@@ -1,5 +1,4 @@
-"""Scenes encoded once: latents, target codes and preview codes, in shards that the prior's and the decoder's stages
-read.
+"""Scenes encoded once: latents and codes, in shards that the prior's and the decoder's stages read.
 
 A shard is a safetensors file of `SHARD` consecutive scenes of the "train" split; the scenes themselves are drawn
 again from their index. Written atomically, so that a run that was cut off goes on with the next missing shard.
@@ -37,11 +36,10 @@ def latents_of(vae: AutoencoderKL, pictures: list[np.ndarray]) -> dict[str, Tens
 
 @torch.no_grad()
 def codes_of(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, pictures: list[np.ndarray]) -> dict[str, Tensor]:
-    """`codes` [B, 8, 8] and `preview` [B, 16, 16], int16."""
+    """`codes` [B, 8, 8], int16."""
     with torch.autocast("cpu", torch.bfloat16):
         codes = encode(visual, vqvae, to_pixels([halve(picture) for picture in pictures]))
-        preview = encode(visual, vqvae, to_pixels(pictures))
-    return {"codes": codes.to(torch.int16), "preview": preview.to(torch.int16)}
+    return {"codes": codes.to(torch.int16)}
 
 
 def write_shards(kind: str, encode: Encode, work: Path, art: Art, shards: range) -> None:
@@ -78,7 +76,6 @@ class EncodedScenes:
         shards = [load_file(codes[number]) for number in numbers]
         self.indices = [number * SHARD + offset for number in numbers for offset in range(SHARD)]
         self.codes = torch.cat([shard["codes"] for shard in shards]).long()
-        self.preview = torch.cat([shard["preview"] for shard in shards]).long()
         latent = [load_file(found[number])["latents"] for number in numbers] if latents else []
         self.latents = torch.cat(latent) if latents else torch.empty(0)
 

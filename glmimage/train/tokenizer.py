@@ -2,9 +2,8 @@
 
 From each single quantised code, small heads tell what stands in the cell: thing, style, which part of the sticker,
 letter, colour of lettering, ground; a last head redraws the cell. So a code carries what the prior and the decoder
-need (X-Omni's semantic codes, in small). Pictures are seen at two scales, as the prior uses them: halved (8 x 8
-codes: the target grid) and whole (16 x 16 codes: the preview grid, upstream's codes of the picture resized to 512 px
-and halved).
+need (X-Omni's semantic codes, in small). Pictures are seen halved, as upstream's image processor gives them: 8 x 8
+codes.
 
 Departures from upstream's `GlmImageVQVAEVectorQuantizer`, in training only: the codebook follows a moving average of
 what is assigned to it (its loss trains the encoder alone), starts from k-means, and codes that fall out of use are
@@ -35,8 +34,6 @@ EMPTY_CELL = 0.1
 """Weight of a cell with nothing but ground."""
 QUANTIZE_FROM = 250
 REVIVE_EVERY = 60
-FINE_EVERY = 2
-"""Each second batch is at the preview's scale."""
 
 
 def patches(pixels: Tensor, side: int) -> Tensor:
@@ -162,18 +159,11 @@ class Codebook(nn.Module):
         return len(dead)
 
 
-def batch_of(split: str, start: int, count: int, art: Art, fine: bool) -> tuple[Tensor, Tensor]:
-    """Pictures at the tower's scale and labels [count, len(LABELS), h, w] of scenes `start`...; no part where fine."""
-    pictures, grids = [], []
-    for index in range(start, start + count):
-        scene = sample_scene(scene_rng(split, index))
-        picture, grid = render(scene, art), labels(scene)
-        if fine:
-            grid = grid.repeat(2, 1).repeat(2, 2)
-            grid[2] = -100
-        pictures.append(picture if fine else halve(picture))
-        grids.append(grid)
-    return to_pixels(pictures), torch.from_numpy(np.stack(grids))
+def batch_of(split: str, start: int, count: int, art: Art) -> tuple[Tensor, Tensor]:
+    """Pictures at the tower's scale and labels [count, len(LABELS), 8, 8] of scenes `start`..."""
+    scenes = [sample_scene(scene_rng(split, index)) for index in range(start, start + count)]
+    pictures = [halve(render(scene, art)) for scene in scenes]
+    return to_pixels(pictures), torch.from_numpy(np.stack([labels(scene) for scene in scenes]))
 
 
 def cell_weights(grid: Tensor) -> Tensor:
@@ -196,9 +186,7 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
-        fine = step % FINE_EVERY == FINE_EVERY - 1
-        count = schedule.batch // 4 if fine else schedule.batch
-        pixels, grid = batch_of("train", step * schedule.batch, count, art, fine)
+        pixels, grid = batch_of("train", step * schedule.batch, schedule.batch, art)
         weights = cell_weights(grid)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = features(visual, pixels)
@@ -228,12 +216,7 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
         losses_directly, _ = reading_losses(said_directly, redrawn_directly, grid, target, weights)
         loss = sum((WEIGHTS[name] * value for name, value in losses.items()), 0.25 * commitment)
         loss = loss + DIRECT * sum(WEIGHTS[name] * value for name, value in losses_directly.items())
-        prefix = "fine_" if fine else ""
-        share = FINE_EVERY if fine else FINE_EVERY / (FINE_EVERY - 1)
-        # Each scale is logged as if it filled the log's window alone.
-        metrics |= {
-            prefix + name: value * share for name, value in {**hits, "redrawn": losses["redrawn"].item()}.items()
-        }
+        metrics |= {**hits, "redrawn": losses["redrawn"].item()}
         return loss, metrics
 
     run.train(loss_of, log_every=60)
@@ -249,8 +232,6 @@ def reading_losses(
     hits: dict[str, float] = {}
     for index, name in enumerate(LABELS):
         wanted = grid[:, index].flatten()
-        if (wanted < 0).all():
-            continue
         logits = said[name].float()
         losses[name] = (F.cross_entropy(logits, wanted, reduction="none") * weights).sum() / weights.sum()
         there = (grid[:, 0].flatten() == 0) & (grid[:, 3].flatten() == 0) if name == "ground" else wanted > 0
@@ -266,19 +247,16 @@ def reading_report(
     """On scenes that training never saw: what single codes tell, codes in use and their perplexity."""
     totals: dict[str, list[float]] = {}
     used = torch.zeros(vqvae.config.num_embeddings)
-    for fine in (False, True):
-        size = 32 if fine else 128
-        for start in range(0, count // 4 if fine else count, size):
-            pixels, grid = batch_of("evaluate", start, size, art, fine)
-            codes = encode(visual, vqvae, pixels).flatten()
-            vectors = F.normalize(vqvae.quantize.embedding.weight[codes], dim=-1)
-            said, redrawn = reader(vectors)
-            target = patches(pixels, visual.config.patch_size).flatten(0, 1)
-            _, hits = reading_losses(said, redrawn, grid, target, cell_weights(grid))
-            for name, value in hits.items():
-                totals.setdefault(("fine_" if fine else "") + name, []).append(value)
-            if not fine:
-                used += torch.bincount(codes, minlength=len(used))
+    for start in range(0, count, 128):
+        pixels, grid = batch_of("evaluate", start, 128, art)
+        codes = encode(visual, vqvae, pixels).flatten()
+        vectors = F.normalize(vqvae.quantize.embedding.weight[codes], dim=-1)
+        said, redrawn = reader(vectors)
+        target = patches(pixels, visual.config.patch_size).flatten(0, 1)
+        _, hits = reading_losses(said, redrawn, grid, target, cell_weights(grid))
+        for name, value in hits.items():
+            totals.setdefault(name, []).append(value)
+        used += torch.bincount(codes, minlength=len(used))
     share = used[used > 0] / used.sum()
     report = {name: sum(values) / len(values) for name, values in totals.items()}
     return report | {
