@@ -67,6 +67,41 @@ def test_hidden_states_equal_upstreams_prior(parts):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
+def test_the_preview_repeats_the_targets_codes():
+    codes = torch.arange(6).view(1, 2, 3)
+    preview, new = prior_stage.to_preview(codes, (4, 7))
+    assert preview[0, 0].tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert torch.equal(preview[0, 0], preview[0, 1])
+    assert preview[0, 2:].flatten().tolist() == [3, 3, 3, 4, 4, 5, 5] * 2
+    assert sorted(preview[0][new].tolist()) == list(range(6))
+    smaller, _ = prior_stage.to_preview(codes, (1, 2))
+    assert smaller.flatten().tolist() == [0, 1]
+
+
+def test_a_short_step_leaves_out_what_repeats():
+    _, new = prior_stage.to_preview(torch.arange(4).view(1, 2, 2), (4, 4))
+    kept, told = prior_stage._seen(new, 20, full=False)
+    assert kept.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    # Cell 8 is new, but what stands before it in the full sequence is left out.
+    assert told.tolist() == [0, 2, 10]
+    kept, told = prior_stage._seen(new, 20, full=True)
+    assert kept.tolist() == told.tolist() == list(range(20))
+
+
+def test_misspelling_moves_whole_letters_of_the_word():
+    codes = torch.arange(128).view(2, 8, 8)
+    lettering = torch.zeros(2, 8, 8, dtype=torch.bool)
+    lettering[:, 3:5, 2:7] = True
+    generator = torch.Generator().manual_seed(0)
+    made = decoder_stage.misspelled(codes, lettering, [True, False], generator)
+    assert torch.equal(made[1], codes[1])
+    assert torch.equal(made[~lettering], codes[~lettering])
+    assert torch.equal(made[0, 4, 2:7] - made[0, 3, 2:7], torch.full((5,), 8))
+    assert set(made[0, 3, 2:7].tolist()) < set(codes[0, 3, 2:7].tolist())
+    wordless = torch.zeros_like(lettering)
+    assert torch.equal(decoder_stage.misspelled(codes, wordless, [True, True], generator), codes)
+
+
 def test_padding_after_a_sequence_changes_nothing(parts):
     model = parts.vision_language_encoder
     ids = torch.tensor([[5, 6, 7, 8]])

@@ -133,7 +133,14 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
         from glmimage.train.prior import train_prior
 
         recipe.load_tokenizer(work, parts, needed=start is None)
-        train_prior(parts.vision_language_encoder, parts.processor, work, schedule, compiled=not arguments.eager)
+        train_prior(
+            parts.vision_language_encoder,
+            parts.processor,
+            work,
+            schedule,
+            fresh=start is None,
+            compiled=not arguments.eager,
+        )
     else:
         from glmimage.train.decoder import train_decoder
 

@@ -5,8 +5,9 @@ followed:
 
 1. The embedding of a code starts as the mean of the latents that the code stands for (4 x 4 x 16 numbers, as many as
    the decoder is wide), so that the look of each code need not be learned from noise.
-2. Lettering codes are hidden from some pictures, so that the glyph tokens learn to carry the letters as well; a read-
-   out of the middle block (training only) tells each cell's letter and thing.
+2. Lettering codes are hidden from some pictures and stand for wrong letters in others, so that the glyph tokens learn
+   to carry the letters (a prior that misspells is then put right); a read-out of the middle block (training only)
+   tells each cell's letter and thing.
 3. Cells with something in them weigh more than plain ground.
 4. Modulations and output start at zero (upstream does not).
 """
@@ -14,7 +15,7 @@ followed:
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from glmimage.train.world import CLASSES, GRID, labels
 
 UNCONDITIONAL = 0.07
 """Share of batches without codes and glyphs, for guidance."""
-HIDE_LETTERS = 0.3
+HIDE_LETTERS = 0.25
 """Share of pictures with a word whose lettering codes are hidden."""
-READ_OUT = 0.1
+MISSPELL = 0.35
+"""Share of pictures with a word whose lettering codes are those of others of its letters."""
+READ_OUT = 0.3
 GROUND_WEIGHT = 0.3
 BYTE_OFFSET, END = 3, 1
 """Of `ByT5Tokenizer`."""
@@ -179,6 +182,20 @@ def start_codes(decoder: GlmImageTransformer2DModel, data: DecoderData) -> None:
         table.copy_(looks)
 
 
+def misspelled(codes: Tensor, lettering: Tensor, chosen: Sequence[bool], generator: torch.Generator) -> Tensor:
+    """Codes [B, h, w] in which each column of a chosen picture's word repeats a random column of that word.
+
+    Ink and ground stay right, as in what a prior gets wrong. `lettering` is [B, h, w], bool.
+    """
+    codes = codes.clone()
+    for index, wrong in enumerate(chosen):
+        rows, cols = lettering[index].any(1).nonzero()[:, 0], lettering[index].any(0).nonzero()[:, 0]
+        if wrong and len(cols):
+            taken = cols[torch.randint(len(cols), (len(cols),), generator=generator)]
+            codes[index, rows[:, None], cols] = codes[index, rows[:, None], taken]
+    return codes
+
+
 def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
     """60 % logit-normal, 40 % uniform, before any shift: [count] in 0..1."""
     bell = torch.sigmoid(torch.randn(count, generator=generator))
@@ -216,11 +233,13 @@ def train_decoder(
         clean = data.latents(rows)
         letters, things = data.letters[rows].long(), data.things[rows].long()
         shown = torch.ones(letters.shape)
+        codes = data.scenes.codes[rows]
         if blind:
             shown.zero_()
         else:
-            hidden = torch.rand(len(rows), generator=generator) < HIDE_LETTERS
-            shown[(letters > 0) & hidden[:, None, None]] = 0
+            fate = torch.rand(len(rows), generator=generator)
+            shown[(letters > 0) & (fate < HIDE_LETTERS)[:, None, None]] = 0
+            codes = misspelled(codes, letters > 0, (fate > 1 - MISSPELL).tolist(), generator)
         noise = torch.randn(clean.shape, generator=generator)
         times = sample_sigmas(len(rows), generator)
         sigmas = shift_sigmas(times, clean.shape[-1] * clean.shape[-2] // 4, scheduler)
@@ -230,7 +249,7 @@ def train_decoder(
             # The pipeline conditions on whole timesteps counted from 0.
             conditioned = (times * 1000).round() - 1
             predicted, middle = velocity(
-                decoder, add_noise(clean, noise, sigmas), data.scenes.codes[rows], shown, glyphs, conditioned, block
+                decoder, add_noise(clean, noise, sigmas), codes, shown, glyphs, conditioned, block
             )
             said_letter, said_thing = read_out(middle)
         filled = torch.where((letters > 0) | (things > 0), 1.0, GROUND_WEIGHT)

@@ -41,6 +41,8 @@ class Schedule:
     """Decay of the averaged weights that are stored in the end; 0 = none."""
     muon: bool = False
     """Muon for the matrices inside blocks, AdamW for the rest."""
+    eager: tuple[str, ...] = ()
+    """Endings of the names of parameters that learn `EAGER` times as fast."""
 
     def factor(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self.warmup)
@@ -52,6 +54,9 @@ class Schedule:
 def scene_rng(split: str, index: int) -> random.Random:
     """The random source of scene `index` of a split; "train" and "evaluate" never share one."""
     return random.Random(f"{split}:{index}")
+
+
+EAGER = 10.0
 
 
 class Run:
@@ -163,11 +168,13 @@ class Run:
 
 
 def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    inner, decayed, plain = [], [], []
+    inner, decayed, plain, eager = [], [], [], []
     for name, parameter in modules.named_parameters():
         if not parameter.requires_grad:
             continue
-        if schedule.muon and parameter.ndim == 2 and ("blocks." in name or "layers." in name) and "norm" not in name:
+        if schedule.eager and name.endswith(schedule.eager):
+            eager.append(parameter)
+        elif schedule.muon and parameter.ndim == 2 and ("blocks." in name or "layers." in name) and "norm" not in name:
             inner.append(parameter)
         elif parameter.ndim >= 2 and "embed" not in name:
             decayed.append(parameter)
@@ -176,7 +183,11 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
     # Muon's own scale suits 0.02 where AdamW wants 1e-3 (Jordan et al. 2024): matched, so that one rate serves both.
     found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": schedule.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+                {"params": eager, "weight_decay": 0.0, "base_lr": EAGER * schedule.rate},
+            ],
             lr=schedule.rate,
             betas=(0.9, 0.98),
         )
@@ -189,5 +200,5 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
         )
     for optimizer in found:
         for group in optimizer.param_groups:
-            group["base_lr"] = schedule.rate
+            group.setdefault("base_lr", schedule.rate)
     return found

@@ -28,13 +28,21 @@ from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.scenes import EncodedScenes
 from glmimage.train.world import SIDE, caption, labels
 
-FULL_EVERY = 6
-"""Most steps leave out what only repeats: every second row of the preview, and the target. Less than half the time."""
+FULL_EVERY = 3
+"""Other steps leave out what only repeats: every second row of the preview, and the target. Less than half the time."""
 COPY_WEIGHT = 0.5
 """Of a code that repeats an earlier one: most of the preview grid, and all of the target grid."""
 GROUND_WEIGHT = 0.3
-LETTER_WEIGHT = 3.0
-"""Of a cell of lettering: few cells, and copying them from the prompt is what is learned last."""
+NEIGHBOURS = {1: ((1, -1), (2, -1)), 2: ((1, 0), (0, 1))}
+"""Layer: (rows up, columns left) of what the heads of its first key head look at in the beginning. The code that is
+predicted stands one column right of the query."""
+LOOK = 4.0
+SLOWEST = 0.4
+"""Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
+START_WEIGHT = 6.0
+"""Of the first cell of a sticker: what stands where is decided there, and the rest follows from it."""
+LETTER_WEIGHT = 4.0
+"""Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -98,12 +106,52 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
+@torch.no_grad()
+def start_codes(model: GlmImageForConditionalGeneration) -> None:
+    """Codes of near meaning start near: the codebook's vectors, turned at random, plus what is drawn already.
+
+    The head starts as the embedding, so that to repeat a code is an identity from the first step.
+    """
+    codebook = F.normalize(model.model.vqmodel.quantize.embedding.weight, dim=-1)
+    embedding = model.model.language_model.embed_tokens.weight[: len(codebook)]
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.nn.init.orthogonal_(torch.empty(codebook.shape[1], embedding.shape[1]), generator=generator)
+    embedding += (codebook @ turn) * embedding.norm(dim=-1).mean()
+    model.lm_head.weight[: len(codebook)] = embedding
+
+
+@torch.no_grad()
+def start_neighbours(model: GlmImageForConditionalGeneration) -> None:
+    """Gives a few heads a place to look at, relative to the code that the position predicts: see `NEIGHBOURS`.
+
+    A query's and a key's biases meet in the rotary turn: with q = a e^(-i w d) and k = a for the frequencies w of an
+    axis, the score is largest where the positions differ by d on it.
+    """
+    text = model.model.language_model
+    config = model.config.text_config
+    width = text.layers[0].self_attn.head_dim
+    rates = text.rotary_emb.inv_freq
+    sections = config.rope_parameters["mrope_section"]
+    axes = torch.cat([torch.full((count,), index % 3) for index, count in enumerate(sections)])
+    quick = (rates > SLOWEST) & (axes > 0)
+    for number, offsets in NEIGHBOURS.items():
+        attention = text.layers[number].self_attn
+        queries = attention.q_proj.bias.view(-1, 2, width // 2)
+        keys = attention.k_proj.bias.view(-1, 2, width // 2)
+        keys[0] = 0
+        keys[0, 0, quick] = LOOK
+        for head, (row, column) in enumerate(offsets[: attention.num_key_value_groups]):
+            turn = rates * torch.tensor([0.0, row, column])[axes]
+            queries[head] = torch.stack([turn.cos(), -turn.sin()]) * LOOK * quick
+
+
 def train_prior(
     model: GlmImageForConditionalGeneration,
     processor: GlmImageProcessor,
     work: Path,
     schedule: Schedule,
     *,
+    fresh: bool = True,
     compiled: bool = False,
 ) -> Run:
     model.train()
@@ -112,7 +160,9 @@ def train_prior(
     model.model.vqmodel.requires_grad_(False)
     text = model.model.language_model
     run = Run("prior", work, {"text": text, "lm_head": model.lm_head}, schedule)
-    run.resume()
+    if not run.resume() and fresh:
+        start_codes(model)
+        start_neighbours(model)
     forward = torch.compile(hidden_states, dynamic=True) if compiled else hidden_states
     size = Size(SIDE, SIDE)
     pad = model.config.text_config.pad_token_id
@@ -131,7 +181,11 @@ def train_prior(
             prompts.append(prompt_ids(processor, caption(scene, rng)[0], size))
             grid = torch.from_numpy(labels(scene))
             weight = torch.where(grid[0] > 0, 1.0, GROUND_WEIGHT)
-            weight[grid[3] > 0] = LETTER_WEIGHT
+            # The lower half of a letter follows from its upper half; those have the odd labels.
+            weight[grid[3] > 0] = 1.0
+            weight[grid[3] % 2 == 1] = LETTER_WEIGHT
+            for thing in scene.things:
+                weight[thing.row, thing.col] = START_WEIGHT
             weights.append(torch.cat([to_preview(weight, size.preview_grid)[0].flatten(), weight.flatten()]))
         # To the next multiple of 8, so that a compiled forward meets few lengths.
         length = -(-max(len(prompt.ids) for prompt in prompts) // 8) * 8 + len(kept)

@@ -18,7 +18,8 @@ from glmimage.train.world import caption, describe, sample_scene
 SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
     "tokenizer": Schedule(steps=2200, rate=1.5e-3, batch=64, warmup=50, muon=True),
-    "prior": Schedule(steps=6000, rate=1.5e-3, batch=12, ema=0.998, muon=True),
+    # Where to look is told by these biases against the rotary turn; at the common rate that takes thousands of steps.
+    "prior": Schedule(steps=6000, rate=1.5e-3, batch=16, ema=0.998, muon=True, eager=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=8000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
 SHARDS = 24

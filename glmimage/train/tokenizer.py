@@ -5,6 +5,9 @@ letter, colour of lettering, ground; a last head redraws the cell. So a code car
 need (X-Omni's semantic codes, in small). Pictures are seen halved, as upstream's image processor gives them: 8 x 8
 codes.
 
+In the end the many codes of plain ground become one a colour: which of its near-twins a cell of ground gets tells
+nothing, but the prior would have to guess it in every cell.
+
 Departures from upstream's `GlmImageVQVAEVectorQuantizer`, in training only: the codebook follows a moving average of
 what is assigned to it (its loss trains the encoder alone), starts from k-means, and codes that fall out of use are
 re-seeded.
@@ -24,7 +27,7 @@ from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel
 
 from glmimage.train.art import Art
 from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
-from glmimage.train.world import CLASSES, LABELS, labels, render, sample_scene
+from glmimage.train.world import CLASSES, GROUNDS, LABELS, labels, render, sample_scene
 
 WEIGHTS = {"thing": 1.5, "style": 1.2, "part": 0.7, "letter": 3.0, "ink": 0.5, "ground": 0.15, "redrawn": 0.5}
 DIRECT = 0.5
@@ -220,8 +223,45 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
         return loss, metrics
 
     run.train(loss_of, log_every=60)
+    freed, _ = merge_grounds(visual.eval(), vqvae, art)
+    print("codes of plain ground merged:", freed, flush=True)
+    run.save()
     vqvae.quantize.embedding.weight.requires_grad_(True)
     return run
+
+
+PURE = 0.9
+"""Share of a code's cells that have to be plain ground of one colour, for it to be a code of that ground."""
+
+
+@torch.no_grad()
+def merge_grounds(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, art: Art, count: int = 1536) -> tuple[int, Tensor]:
+    """Makes one code of all that stand for plain ground of one colour: (codes freed, old code -> new code [K]).
+
+    The freed vectors are turned away from everything, so that no cell is nearest to them.
+    """
+    weight = vqvae.quantize.embedding.weight
+    empty = torch.zeros(len(weight), len(GROUNDS))
+    seen, sums = torch.zeros(len(weight)), torch.zeros_like(weight)
+    for start in range(0, count, 128):
+        pixels, grid = batch_of("train", start, 128, art)
+        vectors = code_vectors(vqvae, features(visual, pixels)).flatten(0, -2)
+        codes = nearest(vqvae, vectors)
+        plain = ((grid[:, 0] == 0) & (grid[:, 3] == 0)).flatten()
+        empty.index_put_((codes[plain], grid[:, 5].flatten()[plain]), torch.ones(int(plain.sum())), accumulate=True)
+        seen += torch.bincount(codes, minlength=len(weight))
+        sums.index_add_(0, codes[plain], vectors[plain])
+    pure = empty.amax(1) > PURE * seen.clamp(min=1)
+    merged = torch.arange(len(weight))
+    for ground in range(len(GROUNDS)):
+        twins = (pure & (empty.argmax(1) == ground)).nonzero().flatten()
+        if len(twins):
+            kept = twins[empty[twins, ground].argmax()]
+            merged[twins] = kept
+            weight[kept] = F.normalize(sums[twins].sum(0), dim=-1)
+    freed = merged != torch.arange(len(weight))
+    weight[freed] = F.normalize(-weight[~freed].mean(0), dim=-1)
+    return int(freed.sum()), merged
 
 
 def reading_losses(
