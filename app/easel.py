@@ -19,6 +19,7 @@ from app.history import History, Picture
 from app.presets import Example
 from app.run import Job, Snapshot
 from glmimage.events import Stage
+from glmimage.hub import bytes_text
 from glmimage.metadata import Settings
 from glmimage.prompting import quoted
 
@@ -61,7 +62,7 @@ def complaint(sentence: str) -> str:
 def status(snapshot: Snapshot) -> str:
     """The state of the model, for the head of the page."""
     name = escape(snapshot.defaults.name)
-    said = {"loading": f"Loading {name}…", "ready": name, "failed": f"{name} could not be loaded"}
+    said = {"loading": escape(_loading(snapshot)), "ready": name, "failed": f"{name} could not be loaded"}
     return f'<span class="status is-{snapshot.readiness}" role="status"><i></i>{said[snapshot.readiness]}</span>'
 
 
@@ -144,6 +145,8 @@ def _progress(snapshot: Snapshot) -> str:
             count += f" · picture {progress.picture + 1} of {progress.pictures}"
         left = f"{_minutes(job.seconds_left)} left" if job.seconds_left is not None else ""
         share = progress.step / max(progress.total, 1)
+    elif snapshot.transfer is not None:
+        text, share = _loading(snapshot), snapshot.transfer.done / max(snapshot.transfer.total, 1)
     elif job is not None:
         text = f"Waiting for {snapshot.defaults.name} to load" if snapshot.readiness == "loading" else "Starting"
     elif snapshot.waiting:
@@ -160,6 +163,16 @@ def _progress(snapshot: Snapshot) -> str:
     told = job or snapshot.last
     said = "".join(f'<p class="note">{escape(note)}</p>' for note in told.notes) if told else ""
     return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{_waiting(snapshot.waiting)}</div>'
+
+
+def _loading(snapshot: Snapshot) -> str:
+    """What the model is being brought from: the hub, or the disk."""
+    name, transfer = snapshot.defaults.name, snapshot.transfer
+    if transfer is None:
+        return f"Loading {name}…"
+    licence = f" (licence: {transfer.release.licence})" if transfer.release.licence else ""
+    doing = "Downloading" if transfer.doing == "downloading" else "Checking"
+    return f"{doing} {name}{licence}: {bytes_text(transfer.done)} of {bytes_text(transfer.total)}"
 
 
 def _waiting(jobs: Sequence[Job]) -> str:
