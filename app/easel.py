@@ -62,7 +62,9 @@ def complaint(sentence: str) -> str:
 def status(snapshot: Snapshot) -> str:
     """The state of the model, for the head of the page."""
     name = escape(snapshot.defaults.name)
-    said = {"loading": escape(_loading(snapshot)), "ready": name, "failed": f"{name} could not be loaded"}
+    text, amount = _loading(snapshot)
+    loading = f'{escape(text)} <span aria-hidden="true">{amount}</span>' if amount else escape(text)
+    said = {"loading": loading, "ready": name, "failed": f"{name} could not be loaded"}
     return f'<span class="status is-{snapshot.readiness}" role="status"><i></i>{said[snapshot.readiness]}</span>'
 
 
@@ -146,7 +148,8 @@ def _progress(snapshot: Snapshot) -> str:
         left = f"{_minutes(job.seconds_left)} left" if job.seconds_left is not None else ""
         share = progress.step / max(progress.total, 1)
     elif snapshot.transfer is not None:
-        text, share = _loading(snapshot), snapshot.transfer.done / max(snapshot.transfer.total, 1)
+        text, count = _loading(snapshot)
+        share = snapshot.transfer.done / max(snapshot.transfer.total, 1)
     elif job is not None:
         text = f"Waiting for {snapshot.defaults.name} to load" if snapshot.readiness == "loading" else "Starting"
     elif snapshot.waiting:
@@ -165,14 +168,14 @@ def _progress(snapshot: Snapshot) -> str:
     return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{_waiting(snapshot.waiting)}</div>'
 
 
-def _loading(snapshot: Snapshot) -> str:
-    """What the model is being brought from: the hub, or the disk."""
+def _loading(snapshot: Snapshot) -> tuple[str, str]:
+    """What happens to the model, and how much of a download is done; that changes too often to be read aloud."""
     name, transfer = snapshot.defaults.name, snapshot.transfer
     if transfer is None:
-        return f"Loading {name}…"
+        return f"Loading {name}…", ""
     licence = f" (licence: {transfer.release.licence})" if transfer.release.licence else ""
     doing = "Downloading" if transfer.doing == "downloading" else "Checking"
-    return f"{doing} {name}{licence}: {bytes_text(transfer.done)} of {bytes_text(transfer.total)}"
+    return f"{doing} {name}{licence}", f"{bytes_text(transfer.done)} of {bytes_text(transfer.total)}"
 
 
 def _waiting(jobs: Sequence[Job]) -> str:

@@ -39,7 +39,17 @@ _FILES = (
     "vae/config.json",
     "scheduler/scheduler_config.json",
 )
-_DOWNLOAD = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_DOWNLOAD = (
+    "model_index.json",
+    "atelier.json",
+    "world.json",
+    *(
+        f"{folder}/*.{kind}"
+        for folder in sorted({name.split("/")[0] for name in _FILES if "/" in name})
+        for kind in ("json", "safetensors", "jinja", "txt", "model")
+    ),
+)
+"""A repository may hold the same weights in other layouts too; those are left there."""
 
 
 def find(name: str, report: download.Report | None = None) -> Path:

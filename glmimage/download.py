@@ -212,8 +212,8 @@ def _download(release: Release, record: _Record, report: Report) -> None:
     release.blob(release.files[0]).parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     with ThreadPoolExecutor(CONNECTIONS, "download") as pool:
-        jobs = {pool.submit(_obtain, release, file, meter, stop): file for file in missing.values()}
         try:
+            jobs = {pool.submit(_obtain, release, file, meter, stop): file for file in missing.values()}
             for job in as_completed(jobs):
                 job.result()
                 record.hashes.add(jobs[job].digest)

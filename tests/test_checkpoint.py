@@ -39,6 +39,8 @@ def test_patterns_fetch_only_safetensors() -> None:
         "processor/chat_template.jinja": True,
         "vae/diffusion_pytorch_model.bin": False,
         "model.pt": False,
+        "single-file.safetensors": False,
+        "other-layout/model.safetensors": False,
         "code.py": False,
     }.items():
         assert any(fnmatch(name, pattern) for pattern in checkpoint._DOWNLOAD) is wanted, name

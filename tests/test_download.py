@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,14 +36,14 @@ def cache(tmp_path: Path) -> Path:
 def hub(tiny: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     folder = Path(shutil.copytree(tiny, tmp_path / "served"))
     (folder / "README.md").write_text("a card")
-    (folder / "model.bin").write_text("a pickle")
+    (folder / "vae" / "model.bin").write_text("a pickle")
     with FakeHub(folder).serving() as served:
         point_to(served, cache, monkeypatch)
         yield served
 
 
 def wanted(hub: FakeHub) -> list[str]:
-    return [name for name in hub.files() if name not in ("README.md", "model.bin")]
+    return [name for name in hub.files() if name not in ("README.md", "vae/model.bin")]
 
 
 def test_a_whole_checkpoint_is_fetched_once(hub: FakeHub, cache: Path) -> None:
@@ -230,7 +231,7 @@ def test_another_model_is_refused_before_it_is_fetched(hub: FakeHub) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"rfilename": "../../evil.json"}, {"rfilename": "/evil.json"}, {"blobId": "../evil"}, {"size": None}],
+    [{"rfilename": "vae/../../evil.json"}, {"rfilename": "vae//evil.json"}, {"blobId": "../evil"}, {"size": None}],
 )
 def test_a_hub_that_lies_is_not_believed(
     changes: dict[str, object], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
@@ -294,18 +295,17 @@ def test_the_command_line(hub: FakeHub, capsys: pytest.CaptureFixture[str], tiny
     assert said.err.count("\n") == 1
 
 
+def surroundings(hub: FakeHub, cache: Path) -> dict[str, str]:
+    """Of a process that finds `hub` by itself."""
+    own = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    return {**os.environ, **own}
+
+
 def test_the_environment_names_endpoint_and_cache(hub: FakeHub, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_CACHE": str(tmp_path / "mine"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    environment.pop("HF_HUB_OFFLINE")
     done = subprocess.run(
         [sys.executable, "-m", "glmimage", "fetch", HUB_ID],
         cwd=ROOT,
-        env=environment,
+        env=surroundings(hub, tmp_path / "mine"),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -313,6 +313,27 @@ def test_the_environment_names_endpoint_and_cache(hub: FakeHub, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "mine" / "models--someone--tiny-image" / "snapshots" / COMMIT) in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
+    hub.gate.clear()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "glmimage", "fetch", HUB_ID],
+        cwd=ROOT,
+        env=surroundings(hub, tmp_path / "mine"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert HUB_ID in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    hub.gate.set()
+    said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, said
+    assert "Stopped." in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "mine").glob("models--*/snapshots"))
 
 
 def test_the_page_follows_the_download(hub: FakeHub, tmp_path: Path) -> None:
