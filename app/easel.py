@@ -19,6 +19,7 @@ from app.history import History, Picture
 from app.presets import Example
 from app.run import Job, Snapshot
 from glmimage.events import Stage
+from glmimage.hub import bytes_text
 from glmimage.metadata import Settings
 from glmimage.prompting import quoted
 
@@ -61,7 +62,9 @@ def complaint(sentence: str) -> str:
 def status(snapshot: Snapshot) -> str:
     """The state of the model, for the head of the page."""
     name = escape(snapshot.defaults.name)
-    said = {"loading": f"Loading {name}…", "ready": name, "failed": f"{name} could not be loaded"}
+    text, amount = _loading(snapshot)
+    loading = f'{escape(text)} <span aria-hidden="true">{amount}</span>' if amount else escape(text)
+    said = {"loading": loading, "ready": name, "failed": f"{name} could not be loaded"}
     return f'<span class="status is-{snapshot.readiness}" role="status"><i></i>{said[snapshot.readiness]}</span>'
 
 
@@ -144,6 +147,9 @@ def _progress(snapshot: Snapshot) -> str:
             count += f" · picture {progress.picture + 1} of {progress.pictures}"
         left = f"{_minutes(job.seconds_left)} left" if job.seconds_left is not None else ""
         share = progress.step / max(progress.total, 1)
+    elif snapshot.transfer is not None:
+        text, count = _loading(snapshot)
+        share = snapshot.transfer.done / max(snapshot.transfer.total, 1)
     elif job is not None:
         text = f"Waiting for {snapshot.defaults.name} to load" if snapshot.readiness == "loading" else "Starting"
     elif snapshot.waiting:
@@ -160,6 +166,16 @@ def _progress(snapshot: Snapshot) -> str:
     told = job or snapshot.last
     said = "".join(f'<p class="note">{escape(note)}</p>' for note in told.notes) if told else ""
     return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{_waiting(snapshot.waiting)}</div>'
+
+
+def _loading(snapshot: Snapshot) -> tuple[str, str]:
+    """What happens to the model, and how much of a download is done; that changes too often to be read aloud."""
+    name, transfer = snapshot.defaults.name, snapshot.transfer
+    if transfer is None:
+        return f"Loading {name}…", ""
+    licence = f" (licence: {transfer.release.licence})" if transfer.release.licence else ""
+    doing = "Downloading" if transfer.doing == "downloading" else "Checking"
+    return f"{doing} {name}{licence}", f"{bytes_text(transfer.done)} of {bytes_text(transfer.total)}"
 
 
 def _waiting(jobs: Sequence[Job]) -> str:

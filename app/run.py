@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from glmimage.download import Transfer
 from glmimage.errors import GLMImageError, Stopped
 from glmimage.events import Event, Note, Preview, Progress, Result, Stage
 from glmimage.request import Defaults, Request
@@ -93,6 +94,8 @@ class Snapshot:
     """The job that ended most recently."""
     latest: tuple[str, ...]
     """The pictures of the most recent job of this sitting that made any."""
+    transfer: Transfer | None = None
+    """How far the checkpoint's download is, while there is one."""
 
 
 class Worker:
@@ -111,6 +114,7 @@ class Worker:
         self._defaults = defaults
         self._readiness: Readiness = "loading"
         self._message = ""
+        self._transfer: Transfer | None = None
         self._version = 1
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="painter", daemon=True)
@@ -150,6 +154,14 @@ class Worker:
             self._queue = [job for job in self._queue if job.number != number]
             self._changed()
 
+    def report(self, transfer: Transfer) -> None:
+        """Takes what `load` says of a download. Raises Stopped, which ends it, once the worker is closed."""
+        with self._lock:
+            if self._closed:
+                raise Stopped
+            self._transfer = transfer
+            self._changed()
+
     def wait(self, until: Callable[[Snapshot], bool], timeout: float) -> bool:
         """Blocks until a snapshot satisfies `until`; False when time ran out."""
         with self._lock:
@@ -166,6 +178,7 @@ class Worker:
                 waiting=tuple(_view(job) for job in self._queue),
                 last=_view(self._last) if self._last else None,
                 latest=self._latest,
+                transfer=self._transfer,
             )
 
     def _changed(self) -> None:
@@ -200,7 +213,7 @@ class Worker:
         except Exception as error:
             message = _sentence(error, "loading the model")
         with self._lock:
-            self._painter, self._message = painter, message
+            self._painter, self._message, self._transfer = painter, message, None
             self._readiness = "failed" if painter is None else "ready"
             if painter is not None:
                 self._defaults = painter.defaults

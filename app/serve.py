@@ -137,13 +137,25 @@ def _worker(options: Options, load: Callable[[], Painter] | None) -> Worker:
         raise OSError(
             f"The data folder {data_dir} cannot be used ({error.strerror}); choose another with --data-dir."
         ) from None
-    return Worker(load or (lambda: _engine(options.checkpoint)), history, expected(options.checkpoint))
+    worker = Worker(load or (lambda: _engine(options.checkpoint, worker)), history, expected(options.checkpoint))
+    return worker
 
 
-def _engine(checkpoint: str) -> Painter:
+def _engine(name: str, worker: Worker) -> Painter:
+    """A download is followed on the page and in the terminal."""
+    from glmimage import checkpoint
+    from glmimage.download import Terminal, Transfer
+
+    with Terminal() as terminal:
+
+        def report(transfer: Transfer) -> None:
+            terminal(transfer)
+            worker.report(transfer)
+
+        folder = checkpoint.find(name, report)
     from glmimage.engine import Engine
 
-    return Engine.load(checkpoint)
+    return Engine.load(str(folder))
 
 
 def expected(name: str) -> Defaults:

@@ -1,7 +1,7 @@
 """The command line: `python -m glmimage paint "a cat on a blue background" -o picture.png`.
 
-Arguments become a `Request`, events become progress bars and files. Heavy imports wait until there is something to
-paint.
+Arguments become a `Request`, events become progress bars and files; `fetch` downloads a checkpoint. Heavy imports wait
+until there is something to paint.
 Exit codes: 0 done, 2 what was asked cannot be done (one line says why), 130 stopped by Ctrl-C.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from glmimage.errors import GLMImageError, RequestError
+from glmimage.errors import CheckpointError, GLMImageError, RequestError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ[name] = "1"
     try:
-        _paint(options)
+        {"paint": _paint, "fetch": _fetch}[options.command](options)
     except GLMImageError as error:
         print(error, file=sys.stderr)
         return MISTAKE
@@ -67,7 +67,29 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument(
         "--checkpoint", default="miniature", metavar="NAME", help="miniature, a folder, or a hub id (miniature)"
     )
+    fetch = commands.add_parser(
+        "fetch",
+        help="download a checkpoint",
+        description="Download a checkpoint, or go on with it, and check every file; a whole one costs one question.",
+    )
+    fetch.add_argument("checkpoint", metavar="ID", help="hub id such as zai-org/GLM-Image, perhaps with @REVISION")
+    fetch.add_argument("--check", action="store_true", help="only say what is missing")
     return parser
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from glmimage import checkpoint
+    from glmimage.download import Terminal
+
+    name = options.checkpoint
+    if options.check:
+        if lacking := checkpoint.check(name):
+            raise CheckpointError(f"The checkpoint {name} is not whole; missing: {', '.join(lacking)}.")
+        print(f"Nothing of {name} is missing.")
+        return
+    with Terminal() as report:
+        folder = checkpoint.fetch(name, report)
+    print(f"{name} is whole, in {folder}")
 
 
 def _paint(options: argparse.Namespace) -> None:
@@ -76,10 +98,15 @@ def _paint(options: argparse.Namespace) -> None:
 
     bars = _Bars()
     try:
+        from glmimage import checkpoint
+        from glmimage.download import Terminal
+
+        with Terminal() as report:
+            folder = checkpoint.find(options.checkpoint, report)
         bars.show("loading", 0, 1)
         from glmimage.engine import Engine
 
-        engine = Engine.load(options.checkpoint)
+        engine = Engine.load(str(folder))
         bars.show("loading", 1, 1)
         _follow(engine.run(request, previews=False), names, bars)
     finally:

@@ -1,19 +1,20 @@
 """Checkpoints on disk: which folder a name means, whether it is whole, and what its optional files say.
 
 The released layout is `model_index.json` and a folder for each of seven parts. Beside it may stand `atelier.json`
-(default size, steps, guidance, range of sides) and `world.json` (what a small model knows). Only safetensors count.
-Knows no torch; reaches the network only for a hub id that is neither the miniature nor a folder.
+(default size, steps, guidance, range of sides) and `world.json` (what a small model knows). Only safetensors count;
+weights may be quantized, their configs say so. Knows no torch, and leaves the hub to `hub.py` and `download.py`, which
+are asked only for a hub id that is neither the miniature nor a folder.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from glmimage.errors import CheckpointError
+from glmimage import download, hub
+from glmimage.errors import CheckpointError, HubUnreachable
 from glmimage.request import Defaults as Defaults
 
 MINIATURE = "miniature"
@@ -38,57 +39,109 @@ _FILES = (
     "vae/config.json",
     "scheduler/scheduler_config.json",
 )
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_DOWNLOAD = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_DOWNLOAD = (
+    "model_index.json",
+    "atelier.json",
+    "world.json",
+    *(
+        f"{folder}/*.{kind}"
+        for folder in sorted({name.split("/")[0] for name in _FILES if "/" in name})
+        for kind in ("json", "safetensors", "jinja", "txt", "model")
+    ),
+)
+"""A repository may hold the same weights in other layouts too; those are left there."""
 
 
-def find(name: str) -> Path:
-    """The folder of checkpoint `name`: "miniature", an existing folder, or else a hub id, which is downloaded.
+def find(name: str, report: download.Report | None = None) -> Path:
+    """The folder of checkpoint `name`: "miniature", an existing folder, or else a hub id, perhaps with @revision.
 
-    Raises CheckpointError; the folder is not verified.
+    A hub id that was fetched before is taken from the cache without a connection, else it is downloaded and `report` is
+    told how far. Raises CheckpointError; the folder is not verified.
     """
+    return _local(name) or download.verified(name) or _fetch(name, report)
+
+
+def fetch(name: str, report: download.Report | None = None) -> Path:
+    """Like `find`, but asks the hub for the newest commit of a hub id, and verifies the folder.
+
+    Where the hub does not answer, a whole copy in the cache does. Raises CheckpointError.
+    """
+    folder = _local(name) or _fetch(name, report)
+    verify(folder)
+    return folder
+
+
+def check(name: str) -> list[str]:
+    """What `fetch` would have to download of a hub id, or what a folder lacks: names of files, with what is wrong.
+
+    Raises CheckpointError where that cannot be said.
+    """
+    if folder := _local(name):
+        return missing(folder)
+    return [f"{file.path} ({hub.bytes_text(file.size)})" for file in _look_up(name).missing()]
+
+
+def _local(name: str) -> Path | None:
+    """The folder that `name` means without a hub; None for a hub id."""
     if name == MINIATURE:
         return ASSETS / MINIATURE
     folder = Path(name).expanduser()
     if name.strip() and folder.is_dir():
         return folder
-    if not _HUB_ID.fullmatch(name):
+    if not hub.is_name(name):
         raise CheckpointError(
             f"There is no checkpoint {name!r}; name a folder that exists, a hub id such as zai-org/GLM-Image,"
             f" or {MINIATURE}."
         )
-    return _download(name)
+    return None
 
 
-def _download(hub_id: str) -> Path:
-    """The hub's snapshot in its own cache; resumes what an earlier attempt left."""
-    from huggingface_hub import snapshot_download
-
+def _fetch(name: str, report: download.Report | None) -> Path:
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_DOWNLOAD)))
-    # The hub client raises its own, httpx's and the system's errors; for a person all of them mean one thing.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        release = _look_up(name)
+    except HubUnreachable as unreachable:
+        folder = hub.snapshot(name)
+        if folder is None:
+            raise
+        if lacking := missing(folder):
+            raise CheckpointError(
+                f"The copy of {name} in {folder} is not whole ({', '.join(lacking)} missing) and cannot be completed:"
+                f" {unreachable}"
+            ) from unreachable
+        return folder
+    return download.fetch(release, report)
+
+
+def _look_up(name: str) -> hub.Release:
+    """Refuses other models before gigabytes of them are fetched."""
+    release = hub.look_up(name, _DOWNLOAD)
+    there = {file.path for file in release.files}
+    if lacking := [file for file in _FILES if file not in there]:
         raise CheckpointError(
-            f"The checkpoint {hub_id!r} could not be downloaded ({reason});"
-            " check the name and the network, then try again."
-        ) from error
+            f"The model {name} is not a GLM-Image checkpoint: it has no {', '.join(lacking)}; name another."
+        )
+    return release
 
 
 def verify(folder: Path) -> None:
     """Raises CheckpointError naming every file that the released layout needs and `folder` lacks."""
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}; train or download one, or name another.")
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    for part, stem in _WEIGHTS.items():
-        missing += _missing_weights(folder / part, stem)
-    if missing:
+    if lacking := missing(folder):
         raise CheckpointError(
-            f"The checkpoint in {folder} is not whole: {', '.join(missing)} missing; download or write it again."
+            f"The checkpoint in {folder} is not whole: {', '.join(lacking)} missing; download or write it again."
         )
     kind = _object(folder / "model_index.json").get("_class_name")
     if kind != "GlmImagePipeline":
         raise CheckpointError(f"The checkpoint in {folder} is a {kind}, not a GlmImagePipeline; name another folder.")
+
+
+def missing(folder: Path) -> list[str]:
+    """The files that the released layout needs and `folder` lacks; the end of weights that were cut short counts."""
+    names = [name for name in _FILES if not (folder / name).is_file()]
+    for part, stem in _WEIGHTS.items():
+        names += _missing_weights(folder / part, stem)
+    return names
 
 
 def _missing_weights(part: Path, stem: str) -> list[str]:
@@ -100,7 +153,23 @@ def _missing_weights(part: Path, stem: str) -> list[str]:
         names = sorted({str(shard) for shard in shards.values()})
     else:
         names = [f"{stem}.safetensors"]
-    return [f"{part.name}/{name}" for name in names if not (part / name).is_file()]
+    lacking = [name for name in names if not (part / name).is_file()]
+    short = [name for name in names if name not in lacking and not _is_whole(part / name)]
+    return [f"{part.name}/{name}" for name in lacking] + [f"the end of {part.name}/{name}" for name in short]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file ends where its header says; a broken copy or the pointer of Git LFS does not."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            return False
+        try:
+            tensors = [entry for name, entry in json.loads(file.read(length)).items() if name != "__metadata__"]
+            return 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0) == size
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return False
 
 
 def read_defaults(folder: Path) -> Defaults:

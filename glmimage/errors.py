@@ -21,6 +21,10 @@ class CheckpointError(GLMImageError):
     """A checkpoint is missing, incomplete or of another kind."""
 
 
+class HubUnreachable(CheckpointError):
+    """The hub does not answer; what is here already may do."""
+
+
 class GlyphError(GLMImageError):
     """The quoted strings of a prompt are more than the glyph encoder takes."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 
 from glmimage import checkpoint
 from glmimage.errors import CheckpointError
@@ -29,41 +31,19 @@ def test_find_refuses_what_is_neither_folder_nor_hub_id(name: str) -> None:
         checkpoint.find(name)
 
 
-def test_a_hub_id_without_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def fail(*_: object, **__: object) -> str:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(CheckpointError, match=r"could not be downloaded \(no route\)"):
-        checkpoint.find("someone/something")
-
-
-def test_downloads_only_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import fnmatch
-
-    import huggingface_hub
-
-    asked: dict[str, object] = {}
-
-    def fake(name: str, *, allow_patterns: list[str]) -> str:
-        asked.update(name=name, patterns=allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
-    assert checkpoint.find("someone/something") == tmp_path
-    patterns = asked["patterns"]
-    assert isinstance(patterns, list)
+def test_patterns_fetch_only_safetensors() -> None:
     for name, wanted in {
         "vae/config.json": True,
         "vae/diffusion_pytorch_model.safetensors": True,
+        "transformer/diffusion_pytorch_model-00001-of-00003.safetensors": True,
         "processor/chat_template.jinja": True,
         "vae/diffusion_pytorch_model.bin": False,
         "model.pt": False,
+        "single-file.safetensors": False,
+        "other-layout/model.safetensors": False,
         "code.py": False,
     }.items():
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) is wanted, name
+        assert any(fnmatch(name, pattern) for pattern in checkpoint._DOWNLOAD) is wanted, name
 
 
 def test_verify_accepts_the_released_layout(tiny: Path) -> None:
@@ -77,6 +57,37 @@ def test_verify_names_everything_that_is_missing(copy: Path) -> None:
         checkpoint.verify(copy)
     assert "vae/diffusion_pytorch_model.safetensors" in str(caught.value)
     assert "processor/tokenizer.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"version https://git-lfs.github.com/spec/v1\n", b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}more"],
+)
+def test_verify_names_weights_that_do_not_end_where_they_should(content: bytes, copy: Path) -> None:
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
+    weights = copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.verify(copy)
+    assert "the end of vae/diffusion_pytorch_model.safetensors" in str(caught.value)
+    assert "the end of transformer/diffusion_pytorch_model.safetensors" in str(caught.value)
+
+
+def test_verify_accepts_weights_as_bitsandbytes_saves_them(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    quantization = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    for part, stem in {"transformer": "diffusion_pytorch_model", "vision_language_encoder": "model"}.items():
+        path = copy / part / f"{stem}.safetensors"
+        tensors = load_file(path)
+        name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+        tensors[name] = torch.zeros(tensors[name].numel() // 2, 1, dtype=torch.uint8)
+        tensors[f"{name}.absmax"] = torch.zeros(3)
+        tensors[f"{name}.quant_state.bitsandbytes__nf4"] = torch.zeros(5, dtype=torch.uint8)
+        save_file(tensors, path, metadata={"format": "pt"})
+        config = json.loads((copy / part / "config.json").read_text())
+        (copy / part / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}))
+    checkpoint.verify(copy)
 
 
 def test_verify_follows_the_index_of_shards(copy: Path) -> None:

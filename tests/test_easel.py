@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -11,7 +13,9 @@ from app import easel
 from app.history import History
 from app.presets import Example
 from app.run import Job, Snapshot
+from glmimage.download import Transfer
 from glmimage.events import Progress, Stage
+from glmimage.hub import Release
 from glmimage.request import Request
 from tests.fakes import DEFAULTS
 from tests.test_history import result
@@ -29,6 +33,13 @@ def snapshot(current: Job | None = None, waiting: tuple[Job, ...] = (), latest: 
     return Snapshot(1, "ready", "", DEFAULTS, current, waiting, None, latest)
 
 
+def transfer(doing: Literal["checking", "downloading"]) -> Transfer:
+    release = Release(
+        hub_id="zai-org/GLM-Image", revision="main", commit="0" * 40, licence="<mit>", files=(), folder=Path("cache")
+    )
+    return Transfer(release, doing, 3 * 2**30, 12 * 2**30)
+
+
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     return History(tmp_path)
@@ -39,6 +50,17 @@ def test_progress_says_stage_count_and_time_left(history: History) -> None:
     for words in ("Painting<", "7/20 · picture 2 of 4", "1:05 left", 'aria-valuenow="35"', "A note."):
         assert words in html
     assert html.count('class="sheet ') == 4, "a sheet for each picture, begun or not"
+
+
+def test_a_download_is_followed(history: History) -> None:
+    now = replace(snapshot(), readiness="loading", transfer=transfer("downloading"))
+    area = easel.picture_area(now, history, None, ())
+    for html in (easel.status(now), area):
+        assert "Downloading miniature (licence: &lt;mit&gt;)" in html
+        assert ">3.0 GiB of 12.0 GiB<" in html
+    assert 'aria-valuenow="25"' in area
+    assert "Checking miniature" in easel.status(replace(now, transfer=transfer("checking")))
+    assert "Loading miniature…" in easel.status(replace(now, transfer=None))
 
 
 def test_layouts_are_counted_together(history: History) -> None:

@@ -18,6 +18,8 @@ ENGINE = (
     "metadata",
     "prompting",
     "tasks",
+    "hub",
+    "download",
     "checkpoint",
     "quantize",
     "memory",
@@ -37,7 +39,7 @@ ENGINE = (
     "__main__",
 )
 """Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share."""
-LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "checkpoint")))
+LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint")))
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 
 
