@@ -67,6 +67,18 @@ def test_hidden_states_equal_upstreams_prior(parts):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
+def test_the_norm_s_way_back_is_that_of_autograd(parts):
+    norm = parts.vision_language_encoder.model.language_model.norm
+    x = torch.randn(2, 3, norm.weight.shape[0], requires_grad=True)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    wanted = torch.randn_like(x)
+    ours = torch.autograd.grad((prior_stage._norm(norm, x) * wanted).sum(), (x, norm.weight))
+    upstream = torch.autograd.grad((norm(x) * wanted).sum(), (x, norm.weight))
+    for mine, theirs in zip(ours, upstream, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_the_preview_repeats_the_targets_codes():
     codes = torch.arange(6).view(1, 2, 3)
     preview, new = prior_stage.to_preview(codes, (4, 7))
