@@ -293,9 +293,7 @@ class Grammar:
         return rng.choice(GROUND_FRAMES).format(ground)
 
     def backdrop(self, ground: str, rng: random.Random) -> str:
-        """As a noun: "a blue background", "a meadow"."""
-        if ground in LANDSCAPES:
-            return rng.choice(BACKDROPS[ground])
+        """As a noun: "a blue background"."""
         return f"a background of {ground}" if halves(ground) else f"a {ground} background"
 
     def color(self, ground: str, rng: random.Random) -> str:

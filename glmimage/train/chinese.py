@@ -114,10 +114,10 @@ FRAMES: Sequence[str] = (
     "画面上{things}，{word}，{ground}",
 )
 HELD_OUT_FRAMES: Sequence[str] = (
-    "请画{things}，{word}，{ground}",
+    "请画：{things}，{word}，{ground}",
     "一幅画，{ground}，{word}，{things}",
     "{things}。{word}。{ground}。",
-    "海报：{ground}，{things}，还有{word}",
+    "海报上，{ground}，{things}，{word}",
 )
 WORDLESS_FRAMES: Sequence[str] = (
     "{things}，{ground}",
@@ -128,7 +128,7 @@ WORDLESS_FRAMES: Sequence[str] = (
     "画面上{things}，{ground}",
 )
 HELD_OUT_WORDLESS_FRAMES: Sequence[str] = (
-    "请画{things}，{ground}",
+    "请画：{things}，{ground}",
     "一幅画，{ground}，{things}",
     "{things}。{ground}。",
 )
@@ -253,9 +253,7 @@ class Chinese(Grammar):
         return rng.choice((f"{things}，{name}风格", f"{name}风格，{things}", f"{name}风格：{things}"))
 
     def join(self, parts: list[str], rng: random.Random) -> str:
-        if len(parts) > 1 and rng.random() < 0.4:
-            return "，".join(parts[:-1]) + "，还有" + parts[-1]
-        return "，".join(parts)
+        return rng.choice(("，", "，", "；")).join(parts)
 
     def join_words(self, parts: list[str]) -> str:
         return "，".join(parts)

@@ -133,8 +133,9 @@ def _grass_a(brush: Brush) -> None:
 
 
 def _grass_b(brush: Brush) -> None:
-    for x in (48, 112):
-        _tuft(brush, x, 22)
+    for x in (40, 104):
+        _tuft(brush, x, 15)
+        _tuft(brush, x + 15, 26)
     _flower(brush, 16, 14, (246, 140, 184))
     _flower(brush, 80, 14, (246, 140, 184))
 

@@ -1,6 +1,6 @@
 """Wordings of the tasks with references: many for each, in English and Chinese, some for the evaluation alone.
 
-Slots: {old} and {new} things or quoted words, {place}, {scene} ("a blue background", "a meadow"), {color} ("blue",
+Slots: {old} and {new} things or quoted words, {place}, {scene} ("a blue background"), {color} ("blue",
 "a meadow"), {style}.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -15,6 +16,9 @@ from glmimage.train.loop import scene_rng
 from glmimage.train.world import FULL, World
 
 GAP = 8
+NARROWEST = 300
+"""Pixels of a card: prompts need room."""
+FONT_SIZE, LINE = 18, 27
 KEPT_DARK = 4
 """What must be kept is shown darkened by this."""
 
@@ -39,7 +43,7 @@ def world_sheet(
     width: int = 1600,
 ) -> Image.Image:
     """The first exercises of a split: references > wanted picture (and what must be kept of an edit), prompt below."""
-    font = ImageFont.truetype(str(chinese_font()), 18)
+    font = ImageFont.truetype(str(chinese_font()), FONT_SIZE)
     held_out = split == "evaluate"
     samples = (sample(scene_rng(split, index), world, task, held_out, language) for index in range(count))
     return _flow([_card(each, art, font) for each in samples], width)
@@ -51,26 +55,28 @@ def _card(each: Sample, art: Art, font: ImageFont.FreeTypeFont) -> Image.Image:
     if each.task in WHOLE:
         kept = each.kept(art)[..., None]
         panels.append(np.where(kept, wanted // KEPT_DARK, 255).astype(np.uint8))
-    width = sum(panel.shape[1] + GAP for panel in panels) - GAP
+    width = max(NARROWEST, sum(panel.shape[1] + GAP for panel in panels) - GAP)
     lines = _wrap(f"{each.task}: {each.prompt}", width, font)
     high = max(panel.shape[0] for panel in panels)
-    card = Image.new("RGB", (width, high + 24 * len(lines) + 4), (255, 255, 255))
+    card = Image.new("RGB", (width, high + LINE * len(lines)), (255, 255, 255))
     left = 0
     for panel in panels:
         card.paste(Image.fromarray(panel), (left, 0))
         left += panel.shape[1] + GAP
-    ImageDraw.Draw(card).multiline_text((0, high + 2), "\n".join(lines), fill=(0, 0, 0), font=font, spacing=4)
+    draw = ImageDraw.Draw(card)
+    for number, line in enumerate(lines):
+        draw.text((0, high + LINE * number), line, fill=(0, 0, 0), font=font)
     return card
 
 
 def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Breaks between words, and between any two letters of a text without spaces."""
+    """Breaks between words, and between any two Chinese characters."""
     lines = [""]
-    for piece in text.replace("，", "， ").split(" "):
-        if lines[-1] and font.getlength(f"{lines[-1]} {piece}") > width:
-            lines.append(piece)
+    for piece in re.findall(r"[\u2e80-\uffff]|[^\s\u2e80-\uffff]+|\s+", text):
+        if lines[-1] and font.getlength(lines[-1] + piece) > width:
+            lines.append(piece.strip())
         else:
-            lines[-1] = f"{lines[-1]} {piece}".strip()
+            lines[-1] += piece
     return lines
 
 
