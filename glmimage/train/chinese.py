@@ -205,9 +205,7 @@ class Chinese(Grammar):
         return rng.choice(GROUND_FRAMES).format(self.color(ground, rng))
 
     def backdrop(self, ground: str, rng: random.Random) -> str:
-        if halves(ground):
-            return self.color(ground, rng)
-        return f"{self.color(ground, rng)}背景"
+        return f"{self.color(ground, rng)}{'的背景' if halves(ground) else '背景'}"
 
     def color(self, ground: str, rng: random.Random) -> str:
         if ground in LANDSCAPES:
