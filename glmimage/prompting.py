@@ -1,4 +1,4 @@
-"""What the two text readers see of a prompt: the prior its ids, the glyph encoder its quoted strings.
+"""What the two text readers see of a prompt: the prior its ids, the glyph encoder its quoted strings; boxes in words.
 
 Prompt layout of the prior (transformers' `GlmImageProcessor`), without and with references:
     {prompt}<sop>rows columns<eop><sop>rows columns<eop><image start>             target grid, then preview grid
@@ -21,7 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from glmimage.errors import RequestError
 from glmimage.geometry import Grid, Size
+from glmimage.request import Region
 
 if TYPE_CHECKING:
     from transformers import GlmImageProcessor, PreTrainedTokenizerFast
@@ -54,6 +56,72 @@ def quoted(prompt: str) -> tuple[str, ...]:
     Order and content are upstream's (`GlmImagePipeline.get_glyph_texts`) but for apostrophes, as said above.
     """
     return tuple(text for kind in _STRINGS for text in kind.findall(prompt))
+
+
+PLACES = (
+    ("top left", "top centre", "top right"),
+    ("left", "centre", "right"),
+    ("bottom left", "bottom centre", "bottom right"),
+)
+"""Names of the nine parts of a picture; the middle ones are a quarter of it wide and high."""
+_AT = {
+    "top left": ("at the top left", "左上角"),
+    "top centre": ("at the top", "顶部"),
+    "top right": ("at the top right", "右上角"),
+    "left": ("on the left", "左边"),
+    "centre": ("in the centre", "中间"),
+    "right": ("on the right", "右边"),
+    "bottom left": ("at the bottom left", "左下角"),
+    "bottom centre": ("at the bottom", "底部"),
+    "bottom right": ("at the bottom right", "右下角"),
+}
+"""Place -> (English, Chinese) as `region_words` says it."""
+_MARKS = {"en": (('"', '"'), ("“", "”"), ("「", "」")), "zh": (("“", "”"), ('"', '"'), ("「", "」"))}
+PERCENT_STEP = 5
+"""Sides of a box are said in these steps: a person draws no finer, and a model has fewer numbers to learn."""
+
+
+def place_of(x: float, y: float) -> str:
+    """The name, one of `PLACES`, of the part of the picture where a point lies; x and y as shares of it, 0..1."""
+    column, row = (0 if share < 0.375 else 2 if share > 0.625 else 1 for share in (x, y))
+    return PLACES[row][column]
+
+
+def _percents(low: float, high: float) -> tuple[int, int]:
+    steps = 100 // PERCENT_STEP
+    first, last = round(low * steps), round(high * steps)
+    if first == last:
+        first, last = (first - 1, last) if last == steps else (first, last + 1)
+    return first * PERCENT_STEP, last * PERCENT_STEP
+
+
+def region_words(region: Region, language: str = "en") -> str:
+    """A text box as a clause of a prompt, "en" or "zh": the text in quotation marks, its colour, place and sides.
+
+    The miniature is trained on these very words, so whoever asks for a box should use them:
+    `the text "HELLO" in white at the top left, from 5% to 60% across and 10% to 35% down`.
+    Raises RequestError for a text in which every kind of double quotation mark occurs.
+    """
+    for left, right in _MARKS[language]:
+        if left not in region.text and right not in region.text:
+            break
+    else:
+        raise RequestError(
+            f"The text {region.text!r} has every kind of quotation mark, so that none can stand around it;"
+            " leave one kind out."
+        )
+    x0, y0, x1, y1 = region.box
+    (first, last), (upper, lower) = _percents(x0, x1), _percents(y0, y1)
+    english, chinese = _AT[place_of((x0 + x1) / 2, (y0 + y1) / 2)]
+    if language == "zh":
+        return (
+            f"{region.color}文字{left}{region.text}{right}位于{chinese}，横向{first}%到{last}%、纵向{upper}%到{lower}%"
+        )
+    color = f" in {region.color}" if region.color else ""
+    return (
+        f"the text {left}{region.text}{right}{color} {english},"
+        f" from {first}% to {last}% across and {upper}% to {lower}% down"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,11 @@ import pytest
 from diffusers import GlmImagePipeline
 from PIL import Image
 
+from glmimage.errors import RequestError
 from glmimage.geometry import Size
 from glmimage.models import Stack
-from glmimage.prompting import prompt_ids, quoted
+from glmimage.prompting import PLACES, place_of, prompt_ids, quoted, region_words
+from glmimage.request import Region
 
 PROMPTS = (
     "a cat",
@@ -124,3 +126,27 @@ def test_apostrophes_are_not_quotes(prompt: str, strings: tuple[str, ...]) -> No
 def test_quoted_is_quick_on_long_odd_prompts() -> None:
     for piece in ("'", "' ", "a'a ", "'a", "“", '"'):
         quoted(piece * (20_000 // len(piece)))
+
+
+def test_a_box_is_said_by_place_and_sides() -> None:
+    region = Region(text="HELLO", box=(0.04, 0.1, 0.61, 0.36), color="white")
+    assert (
+        region_words(region) == 'the text "HELLO" in white at the top left, from 5% to 60% across and 10% to 35% down'
+    )
+    plain = Region(text="新年", box=(0.6, 0.7, 1, 1))
+    assert region_words(plain, "zh") == "文字“新年”位于右下角，横向60%到100%、纵向70%到100%"
+    assert quoted(region_words(plain, "zh")) == ("新年",)
+    thin = region_words(Region(text="a", box=(0.999, 0.5, 1, 0.501)))
+    assert "from 95% to 100% across and 50% to 55% down" in thin
+
+
+def test_the_text_of_a_box_keeps_its_own_quotation_marks() -> None:
+    said = region_words(Region(text='say "hi"', box=(0, 0, 1, 1)))
+    assert '“say "hi"”' in said
+    with pytest.raises(RequestError, match="every kind of quotation mark"):
+        region_words(Region(text='"“「', box=(0, 0, 1, 1)))
+
+
+def test_nine_places_cover_the_picture() -> None:
+    named = [[place_of(x, y) for x in (0.1, 0.5, 0.9)] for y in (0.1, 0.5, 0.9)]
+    assert named == [list(row) for row in PLACES]

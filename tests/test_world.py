@@ -1,26 +1,22 @@
 """The sticker world: deterministic, snapped, labelled as drawn, and worded as it is."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from glmimage.prompting import quoted
 from glmimage.train import world
-from glmimage.train.art import LETTERS, STICKER_CELLS, STYLES, THINGS, Art, letter_tiles
+from glmimage.train.art import LETTERS, STYLES, THINGS, Art
+from glmimage.train.layout import cells_in, taken
 from glmimage.train.loop import scene_rng
+from glmimage.train.words import CHARACTERS, GREETINGS, HELD_OUT_GREETINGS, LONGEST, columns
+from tests.stickers import discs
 
 
 @pytest.fixture(scope="module")
 def art() -> Art:
-    """Stand-in stickers (one plain disc a thing): the icon packages are for training only."""
-    stickers = {}
-    for index, (thing, style, cells) in enumerate((t, s, c) for t in THINGS for s in STYLES for c in STICKER_CELLS):
-        side = cells * 32
-        rows, cols = np.mgrid[:side, :side]
-        sticker = np.zeros((side, side, 4), dtype=np.uint8)
-        sticker[..., :3] = (index * 37 % 256, index * 91 % 256, index * 53 % 256)
-        sticker[..., 3] = 255 * ((rows - side / 2) ** 2 + (cols - side / 2) ** 2 < (side / 2) ** 2)
-        stickers[thing, style, cells] = sticker
-    return Art(stickers=stickers, letters=letter_tiles())
+    return discs()
 
 
 def scenes(split: str, count: int = 300, held_out: bool = False) -> list[world.Scene]:
@@ -97,3 +93,113 @@ def test_training_never_sees_the_evaluations_frames_words_or_seeds():
 def test_thirds_cover_the_picture():
     names = {world.Thing("cat", "flat", row, col, 2).place for row in range(7) for col in range(7)}
     assert names == {place for row in world.PLACES for place in row}
+
+
+def test_the_first_level_is_what_the_shipped_weights_learned():
+    """Encoded scenes and weights of earlier runs count on it: equal to the last letter."""
+    digest = hashlib.sha256()
+    for split, held_out in (("train", False), ("evaluate", True)):
+        for index in range(300):
+            rng = scene_rng(split, index)
+            scene = world.sample_scene(rng, held_out)
+            text, left_open = world.caption(scene, rng, held_out)
+            digest.update(world.labels(scene).astype("<i8").tobytes())
+            digest.update(text.encode())
+            digest.update(",".join(sorted(left_open)).encode())
+    assert digest.hexdigest() == "873e3991f68a4afc5da99a3103f28f11e134fb8ea3bf68dd3778f012824ff0a2"
+
+
+def full_scenes(split: str, count: int = 300) -> list[world.Scene]:
+    held_out = split == "evaluate"
+    return [world.sample_scene(scene_rng(split, index), held_out, world=world.FULL) for index in range(count)]
+
+
+def test_the_second_level_has_everything():
+    scenes = full_scenes("train", 1500)
+    assert {scene.grid for scene in scenes} == set(world.FULL.grids)
+    assert {thing.kind for scene in scenes for thing in scene.things} == set(THINGS)
+    assert {scene.ground for scene in scenes} > {*world.GROUNDS, "meadow", "night sky", "beach", "snow"}
+    assert any(" above " in scene.ground for scene in scenes)
+    assert any(" beside " in scene.ground for scene in scenes)
+    assert any(scene.stacked for scene in scenes)
+    texts = {word.text for scene in scenes for word in scene.words}
+    assert texts >= set(GREETINGS)
+    assert {len(text) for text in texts} == set(range(1, LONGEST + 1))
+    assert any(word.box for scene in scenes for word in scene.words)
+    for rows, cols in world.FULL.grids:
+        assert 192 <= min(rows, cols) * 32 <= max(rows, cols) * 32 <= 512
+
+
+def test_the_second_level_is_snapped_readable_and_free_of_overlaps():
+    for scene in full_scenes("train") + full_scenes("evaluate"):
+        cells = sum(taken([item], scene.grid).astype(int) for item in (*scene.things, *scene.words))
+        assert cells.max() == 1
+        # Nothing hangs over an edge.
+        assert cells.sum() == sum(t.cells**2 for t in scene.things) + sum(2 * columns(w.text) for w in scene.words)
+        assert len({thing.place for thing in scene.things}) == len(scene.things)
+        for word in scene.words:
+            assert word.color in world.contrasting(scene.ground)
+            if word.box:
+                assert cells_in(word.box, word.text, scene.grid) == (word.row, word.col)
+                assert 0 <= word.box[0] < word.box[2] <= 1
+                assert 0 <= word.box[1] < word.box[3] <= 1
+
+
+def test_labels_of_the_second_level_say_what_is_drawn(art):
+    for scene in full_scenes("train", 60):
+        picture, grid = world.render(scene, art), world.labels(scene)
+        rows, cols = scene.grid
+        assert picture.shape == (rows * 32, cols * 32, 3)
+        assert grid.shape == (len(world.LABELS), rows, cols)
+        for name, plane in zip(world.LABELS, grid, strict=True):
+            assert plane.max() < world.FULL.classes[name]
+        bare = world.render(world.Scene(scene.ground, (), (), scene.grid), art)
+        same = (picture == bare).reshape(rows, 32, cols, 32, 3).all((1, 3, 4))
+        assert same[(grid[0] == 0) & (grid[3] == 0)].all()
+        for word in scene.words:
+            upper = grid[3, word.row, word.col : word.col + columns(word.text)]
+            assert (upper % 2 == 1).all(), "the upper half has the odd labels"
+            base = 1 + 2 * len(LETTERS)
+            read = [LETTERS[(i - 1) // 2] if i < base else CHARACTERS[(i - base) // 4] for i in upper]
+            wide = "".join(letter * columns(letter) for letter in word.text)
+            assert "".join(read) == wide
+
+
+def test_the_first_levels_classes_are_the_first_of_the_seconds():
+    for name, count in world.CLASSES.items():
+        assert count <= world.FULL.classes[name]
+    for scene in scenes("train", 50):
+        for name, plane in zip(world.LABELS, world.labels(scene), strict=True):
+            assert plane.max() < world.CLASSES[name]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_captions_quote_every_word_in_both_languages(language):
+    for index, scene in enumerate(full_scenes("evaluate", 200)):
+        text, left_open = world.caption(scene, scene_rng("test", index), True, language)
+        assert left_open <= {"ink"}
+        assert sorted(quoted(text)) == sorted(word.text for word in scene.words)
+        assert "{" not in text
+        if language == "en" and scene.ground in (*world.GROUNDS, "meadow", "night sky", "beach", "snow"):
+            assert scene.ground in text
+        if language == "zh":
+            outside = text
+            for written in quoted(text):
+                outside = outside.replace(written, "")
+            assert not [letter for letter in outside if letter.isascii() and letter.isalpha() and letter not in "D"]
+
+
+def test_greetings_of_the_evaluation_are_made_of_characters_that_training_writes():
+    assert len(GREETINGS) == 40
+    assert not set(GREETINGS) & set(HELD_OUT_GREETINGS)
+    assert set("".join(HELD_OUT_GREETINGS)) <= set(CHARACTERS)
+
+
+def test_each_level_describes_itself():
+    first, second = world.describe(world.SMALL), world.describe(world.FULL)
+    assert first == world.describe()
+    assert len(first["things"]) == 33
+    assert len(second["things"]) == 49
+    assert second["languages"] == ["en", "zh"]
+    assert "256x256" in second["sizes"]
+    assert set(first) < set(second)

@@ -42,9 +42,13 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--eager", action="store_true", help="without torch.compile")
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
     export.add_argument("--output", type=Path, default=Path("assets/miniature"))
-    world = commands.add_parser("world", help="paint a sheet of training scenes")
+    world = commands.add_parser("world", help="paint a sheet of what is learned from, with prompts")
     world.add_argument("--show", type=Path, required=True, metavar="SHEET.png")
     world.add_argument("--split", default="train", choices=("train", "evaluate"))
+    world.add_argument("--level", type=int, default=2, choices=(1, 2), help="1: what the shipped weights learned from")
+    world.add_argument("--task", help="only this one: text, regions, replace, remove, ...")
+    world.add_argument("--language", help="only this one: en or zh")
+    world.add_argument("--count", type=int, default=24)
     evaluate = commands.add_parser("evaluate", help="scores on prompts that training never saw")
     evaluate.add_argument("--checkpoint", default="miniature")
     evaluate.add_argument("--cases", type=int, default=100)
@@ -75,8 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     work: Path = arguments.work
     if arguments.command == "world":
         from glmimage.train.sheet import world_sheet
+        from glmimage.train.world import WORLDS
 
-        world_sheet(load_art(work), arguments.split).save(arguments.show)
+        world_sheet(
+            load_art(work),
+            arguments.split,
+            WORLDS[arguments.level],
+            arguments.task,
+            arguments.language,
+            arguments.count,
+        ).save(arguments.show)
         return 0
     if arguments.command == "evaluate":
         from glmimage.train.evaluate import evaluate, table

@@ -1,15 +1,15 @@
-"""The art of the sticker world: icons as die-cut stickers, letters as tiles.
+"""The art of the sticker world: icons as die-cut stickers, letters and Chinese characters as tiles.
 
 Icons come from four npm packages of icon data (`npm ci` in `glmimage/train/art`), one for each art style; letters
-from the DejaVu font that matplotlib carries. Rendered once and kept as one compressed file in the work folder. Knows
-nothing of scenes or captions.
+from the DejaVu font that matplotlib carries, characters from Noto Sans SC (PyPI `pylopdf-fonts-zh-cn`). Stickers are
+rendered once and kept as one compressed file in the work folder. Knows nothing of scenes or captions.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from glmimage.errors import TrainingError
+from glmimage.geometry import PRIOR_CELL
+from glmimage.train.words import CHARACTERS, LETTERS
 
-CELL = 32
+CELL = PRIOR_CELL
 """Pixels of one code of the semantic tokenizer: stickers and letters begin and end on this grid."""
 
 STYLES: Mapping[str, str] = {
@@ -64,15 +66,38 @@ THINGS: Mapping[str, str] = {
     "heart": "red-heart",
     "crown": "crown",
     "robot": "robot",
+    # From here on the second level of the world; labels count in this order.
+    "bear": "bear",
+    "octopus": "octopus",
+    "watermelon": "watermelon",
+    "pineapple": "pineapple",
+    "cherries": "cherries",
+    "mushroom": "mushroom",
+    "doughnut": "doughnut",
+    "ice cream": "ice-cream",
+    "bicycle": "bicycle",
+    "airplane": "airplane",
+    "palm tree": "palm-tree",
+    "tulip": "tulip",
+    "rainbow": "rainbow",
+    "snowflake": "snowflake",
+    "balloon": "balloon",
+    "umbrella": "umbrella",
 }
 """Thing -> icon name, the same in all four sets."""
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 STICKER_CELLS = (2, 3, 4)
+"""Sides of a sticker, small to big."""
+LARGE_CELLS = 6
+"""Of the biggest in pictures of `LARGE_GRID` cells a side and more, where stickers have 3, 4 or 6."""
+LARGE_GRID = 12
 FONT_SIZE = 50
 """At 50 px the fixed pitch of DejaVu Sans Mono Bold is 30 px: one letter fills its 32 px column."""
 BASELINE = 46
 """Of the 64 px line: capitals and descenders are then about centred."""
+CHARACTER_SIZE = 56
+CHARACTER_STROKE = 1
+"""Noto Sans SC comes in regular weight; a stroke of a pixel makes it about bold."""
 
 Sprites = dict[tuple[str, str, int], NDArray[np.uint8]]
 
@@ -84,7 +109,8 @@ class Art:
     stickers: Sprites
     """(thing, style, cells) -> RGBA [cells*32, cells*32, 4], uint8, not premultiplied."""
     letters: dict[str, NDArray[np.uint8]]
-    """Letter -> coverage [64, 32], uint8: one column, two rows of the code grid."""
+    """Letter -> coverage [64, 32], Chinese character -> [64, 64], uint8: one or two columns, two rows of the code
+    grid."""
 
 
 def icon_svg(icons: Mapping[str, object], name: str) -> str:
@@ -125,12 +151,14 @@ def die_cut(icon: Image.Image, cells: int) -> NDArray[np.uint8]:
         icon = icon.resize((round(icon.width * scale), round(icon.height * scale)), Image.Resampling.LANCZOS)
     canvas = Image.new("RGBA", (side, side), (255, 255, 255, 0))
     canvas.alpha_composite(icon, ((side - icon.width) // 2, (side - icon.height) // 2))
+    import cv2
+
     solid = canvas.getchannel("A").point(lambda a: 255 if a > 64 else 0)
     grown = solid.filter(ImageFilter.GaussianBlur(border / 2)).point(lambda a: 255 if a > 6 else 0)
-    outside = Image.new("L", (side + 2, side + 2), 0)
-    outside.paste(grown, (1, 1))
-    ImageDraw.floodfill(outside, (0, 0), 128)
-    silhouette = outside.point(lambda a: 0 if a == 128 else 255).crop((1, 1, side + 1, side + 1))
+    # OpenCV's flood fill, as Pillow's is in Python: minutes for all the art.
+    outside = np.pad(np.asarray(grown), 1)
+    cv2.floodFill(outside, None, (0, 0), 128)
+    silhouette = Image.fromarray(np.where(outside == 128, 0, 255).astype(np.uint8)[1:-1, 1:-1])
     sticker = Image.new("RGBA", (side, side), (255, 255, 255, 255))
     sticker.alpha_composite(canvas)
     sticker.putalpha(silhouette)
@@ -157,27 +185,69 @@ def letter_tiles() -> dict[str, NDArray[np.uint8]]:
     return tiles
 
 
-def load_art(work: Path, packages: Path | None = None) -> Art:
-    """The rendered art, from `work/art.npz`, rendered there first where it is missing.
+def chinese_font() -> Path:
+    """Noto Sans SC. Raises `TrainingError` with the remedy where it is not installed."""
+    try:
+        from pylopdf_fonts_zh_cn import sans_path
+    except ImportError as error:
+        raise TrainingError(
+            "The font of the Chinese words is not installed: install requirements-dev.txt (it has pylopdf-fonts-zh-cn),"
+            " then start again."
+        ) from error
+    path: Path = sans_path()
+    return path
 
-    Raises `TrainingError` with the remedy where the icon packages are not installed.
+
+def character_tiles() -> dict[str, NDArray[np.uint8]]:
+    """Coverage of each Chinese character in its 64 x 64 px tile."""
+    font = ImageFont.truetype(str(chinese_font()), CHARACTER_SIZE)
+    tiles = {}
+    for character in CHARACTERS:
+        tile = Image.new("L", (2 * CELL, 2 * CELL), 0)
+        ImageDraw.Draw(tile).text(
+            (CELL, CELL), character, fill=255, font=font, anchor="mm", stroke_width=CHARACTER_STROKE
+        )
+        tiles[character] = np.asarray(tile)
+    return tiles
+
+
+def load_art(work: Path, packages: Path | None = None) -> Art:
+    """The rendered art, from `work/art.npz`; stickers that are missing there are rendered first.
+
+    Raises `TrainingError` with the remedy where the icon packages or the Chinese font are not installed.
     """
     cache = work / "art.npz"
-    keys = [(thing, style, cells) for thing in THINGS for style in STYLES for cells in STICKER_CELLS]
+    keys = [
+        f"{thing}|{style}|{cells}" for thing in THINGS for style in STYLES for cells in (*STICKER_CELLS, LARGE_CELLS)
+    ]
+    letters = letter_tiles() | character_tiles()
+    stored = _stored(cache)
+    if missing := [key for key in keys if key not in stored]:
+        stored |= _render(missing, packages or Path(__file__).parent / "art" / "node_modules" / "@iconify-json")
+        _store(cache, stored)
+    stickers = {}
+    for key in keys:
+        thing, style, cells = key.split("|")
+        stickers[thing, style, int(cells)] = stored[key]
+    return Art(stickers=stickers, letters=letters)
+
+
+def _stored(cache: Path) -> dict[str, NDArray[np.uint8]]:
     if not cache.exists():
-        _render(cache, packages or Path(__file__).parent / "art" / "node_modules" / "@iconify-json")
-    with np.load(cache) as stored:
-        missing = [key for key in keys if "|".join(map(str, key)) not in stored]
-        if missing:
-            raise TrainingError(
-                f"{cache} was made for another world ({missing[0]} is missing): delete it and start again."
-            )
-        stickers = {key: stored["|".join(map(str, key))] for key in keys}
-    return Art(stickers=stickers, letters=letter_tiles())
+        return {}
+    with np.load(cache) as arrays:
+        return {key: arrays[key] for key in arrays.files}
 
 
-def _render(cache: Path, packages: Path) -> None:
-    arrays = {}
+def _store(cache: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache.with_suffix(".partial.npz")
+    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(cache)
+
+
+def _render(keys: Sequence[str], packages: Path) -> dict[str, NDArray[np.uint8]]:
+    arrays, icons = {}, {}
     for style, package in STYLES.items():
         path = packages / package / "icons.json"
         if not path.exists():
@@ -185,12 +255,11 @@ def _render(cache: Path, packages: Path) -> None:
                 f"The icon set {package} is not installed: run `npm ci` in glmimage/train/art"
                 " (Node.js with npm is needed for training only)."
             )
-        icons = json.loads(path.read_text(encoding="utf-8"))
-        for thing, name in THINGS.items():
-            icon = rasterize(icon_svg(icons, name))
-            for cells in STICKER_CELLS:
-                arrays[f"{thing}|{style}|{cells}"] = die_cut(icon, cells)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(cache)
+        icons[style] = json.loads(path.read_text(encoding="utf-8"))
+    drawn: dict[tuple[str, str], Image.Image] = {}
+    for key in keys:
+        thing, style, cells = key.split("|")
+        if (thing, style) not in drawn:
+            drawn[thing, style] = rasterize(icon_svg(icons[style], THINGS[thing]))
+        arrays[key] = die_cut(drawn[thing, style], int(cells))
+    return arrays

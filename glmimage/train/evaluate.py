@@ -28,7 +28,7 @@ from glmimage.request import Request
 from glmimage.train.art import CELL, STICKER_CELLS, Art
 from glmimage.train.loop import scene_rng
 from glmimage.train.sheet import contact_sheet
-from glmimage.train.world import GRID, GROUNDS, LINE_ROWS, Scene, Thing, caption, paste, render, sample_scene
+from glmimage.train.world import GRID, GROUNDS, LINE_ROWS, SHIPPED, Scene, Thing, caption, paste, render, sample_scene
 
 SCALE = 4
 """Pictures are compared at a quarter of their size: what a sticker is, not how sharp it is."""
@@ -91,10 +91,13 @@ def cases(count: int) -> list[Case]:
 
 
 class Marker:
-    """Knows every sticker of the world over every ground, and reads words."""
+    """Knows every sticker of the shipped world over every ground, and reads words."""
 
     def __init__(self, art: Art) -> None:
-        self.keys = {cells: [key for key in art.stickers if key[2] == cells] for cells in STICKER_CELLS}
+        self.keys = {
+            cells: [key for key in art.stickers if key[0] in SHIPPED.things and key[2] == cells]
+            for cells in STICKER_CELLS
+        }
         self.templates: dict[tuple[str, int], NDArray[np.float32]] = {}
         for ground, color in GROUNDS.items():
             for cells in STICKER_CELLS:

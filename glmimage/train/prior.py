@@ -30,11 +30,11 @@ from glmimage.train.scenes import EncodedScenes
 from glmimage.train.world import SIDE, caption, labels
 
 FULL_EVERY = 5
-"""Other steps leave out what only repeats: every second row of the preview, and the target. Less than half the time."""
+"""Other steps leave out the rows of the preview that only repeat, at 256 px every second. Half the time."""
 FLASH_FROM = 256
 """Tokens; shorter sequences are faster with plain products on a CPU."""
 COPY_WEIGHT = 0.5
-"""Of a code that repeats an earlier one: most of the preview grid, and all of the target grid."""
+"""Of a code that repeats an earlier one of the preview. (The target does, too, but it is what is painted.)"""
 GROUND_WEIGHT = 0.3
 NEIGHBOURS = {1: ((1, -1), (2, -1)), 2: ((1, 0), (0, 1))}
 """Layer: (rows up, columns left) of what the heads of its first key head look at in the beginning. The code that is
@@ -61,7 +61,8 @@ def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 def _seen(new: Tensor, count: int, *, full: bool) -> tuple[Tensor, Tensor]:
     """(codes that stand in the sequence, those of them that are told), as sorted numbers among all `count` codes.
 
-    Without what only repeats, the first code of a row does not follow the code before it, and is not told.
+    Without the preview's rows that only repeat, what follows a left-out row does not follow the code before it, and the
+    first code of it is not told.
     """
     if full:
         return torch.arange(count), torch.arange(count)
@@ -69,7 +70,8 @@ def _seen(new: Tensor, count: int, *, full: bool) -> tuple[Tensor, Tensor]:
     cells = torch.arange(new.numel()).view(new.shape)
     told = new.clone()
     told[1:, 0] = False
-    return cells[rows].flatten(), cells[told]
+    target = torch.arange(new.numel(), count)
+    return torch.cat([cells[rows].flatten(), target]), torch.cat([cells[told], target[1:]])
 
 
 def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor) -> Tensor:
@@ -208,7 +210,7 @@ def train_prior(
         target = data.codes[rows]
         preview, new = to_preview(target, size.preview_grid)
         codes = torch.cat([preview.flatten(1), target.flatten(1)], dim=1)
-        repeats = torch.cat([~new.flatten(), torch.ones(target[0].numel(), dtype=torch.bool)])
+        repeats = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
         kept, told = _seen(new, codes.shape[1], full=step % FULL_EVERY == FULL_EVERY - 1)
         prompts, weights = [], []
         for row in rows:
@@ -240,12 +242,12 @@ def train_prior(
             logits = model.lm_head(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])))
         wanted = codes[:, told]
         losses = F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
-        repeated = repeats[told]
-        weight = torch.stack(weights)[:, told] * torch.where(repeated, COPY_WEIGHT, 1.0)
-        metrics = {"new": losses[:, ~repeated].mean().item()}
-        if repeated.any():
-            # As if it filled the log's window alone.
-            metrics["repeated"] = losses[:, repeated].mean().item() * FULL_EVERY
+        weight = torch.stack(weights)[:, told] * torch.where(repeats[told], COPY_WEIGHT, 1.0)
+        of_target = told >= new.numel()
+        metrics = {
+            "preview": losses[:, ~of_target & ~repeats[told]].mean().item(),
+            "target": losses[:, of_target].mean().item(),
+        }
         return (losses * weight).sum() / weight.sum(), metrics
 
     run.train(loss_of, log_every=30)

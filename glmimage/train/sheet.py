@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from glmimage.train.art import Art
+from glmimage.train.art import Art, chinese_font
+from glmimage.train.edits import WHOLE, Sample, sample
+from glmimage.train.layout import render
 from glmimage.train.loop import scene_rng
-from glmimage.train.world import render, sample_scene
+from glmimage.train.world import FULL, World
+
+GAP = 8
+NARROWEST = 300
+"""Pixels of a card: prompts need room."""
+FONT_SIZE, LINE = 18, 27
+KEPT_DARK = 4
+"""What must be kept is shown darkened by this."""
 
 
 def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int = 8, gap: int = 4) -> Image.Image:
@@ -23,6 +33,63 @@ def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int = 8, gap: 
     return sheet
 
 
-def world_sheet(art: Art, split: str, count: int = 48) -> Image.Image:
-    """The first scenes of a split."""
-    return contact_sheet([render(sample_scene(scene_rng(split, index)), art) for index in range(count)])
+def world_sheet(
+    art: Art,
+    split: str,
+    world: World = FULL,
+    task: str | None = None,
+    language: str | None = None,
+    count: int = 24,
+    width: int = 1600,
+) -> Image.Image:
+    """The first exercises of a split: references > wanted picture (and what must be kept of an edit), prompt below."""
+    font = ImageFont.truetype(str(chinese_font()), FONT_SIZE)
+    held_out = split == "evaluate"
+    samples = (sample(scene_rng(split, index), world, task, held_out, language) for index in range(count))
+    return _flow([_card(each, art, font) for each in samples], width)
+
+
+def _card(each: Sample, art: Art, font: ImageFont.FreeTypeFont) -> Image.Image:
+    wanted = render(each.scene, art)
+    panels = [*(render(scene, art) for scene in each.references), wanted]
+    if each.task in WHOLE:
+        kept = each.kept(art)[..., None]
+        panels.append(np.where(kept, wanted // KEPT_DARK, 255).astype(np.uint8))
+    width = max(NARROWEST, sum(panel.shape[1] + GAP for panel in panels) - GAP)
+    lines = _wrap(f"{each.task}: {each.prompt}", width, font)
+    high = max(panel.shape[0] for panel in panels)
+    card = Image.new("RGB", (width, high + LINE * len(lines)), (255, 255, 255))
+    left = 0
+    for panel in panels:
+        card.paste(Image.fromarray(panel), (left, 0))
+        left += panel.shape[1] + GAP
+    draw = ImageDraw.Draw(card)
+    for number, line in enumerate(lines):
+        draw.text((0, high + LINE * number), line, fill=(0, 0, 0), font=font)
+    return card
+
+
+def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Breaks between words, and between any two Chinese characters."""
+    lines = [""]
+    for piece in re.findall(r"[\u2e80-\uffff]|[^\s\u2e80-\uffff]+|\s+", text):
+        if lines[-1] and font.getlength(lines[-1] + piece) > width:
+            lines.append(piece.strip())
+        else:
+            lines[-1] += piece
+    return lines
+
+
+def _flow(cards: Iterable[Image.Image], width: int) -> Image.Image:
+    """Cards of any size, line by line."""
+    placed, left, top, high = [], GAP, GAP, 0
+    for card in cards:
+        if left > GAP and left + card.width + GAP > width:
+            left, top, high = GAP, top + high + 2 * GAP, 0
+        placed.append((card, left, top))
+        left, high = left + card.width + 2 * GAP, max(high, card.height)
+    wide = max([width, *(card.width + at + GAP for card, at, _ in placed)])
+    sheet = Image.new("RGB", (wide, top + high + GAP), (255, 255, 255))
+    for card, x, y in placed:
+        sheet.paste(card, (x, y))
+    return sheet

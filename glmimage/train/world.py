@@ -1,444 +1,393 @@
-"""The sticker world: scenes, their pictures, their labels on the code grid, and captions for them.
+"""The sticker world: what there is at each level, and how scenes are made up of it.
 
-A scene is a plain ground with one to three stickers and perhaps a word, all snapped to a grid of 8 x 8 cells of 32
-px, so that each cell of the picture is nearly a function of what stands there: the semantic codes can carry it.
-Everything is drawn from a `random.Random` that the caller seeds; the same seed gives the same scene, picture and
-caption.
+A scene is a ground with one to three stickers and perhaps words, all snapped to a grid of cells of 32 px. Everything is
+drawn from a `random.Random` that the caller seeds; the same seed gives the same scene, picture and caption. The first
+level is what the shipped weights were trained on: one size, plain grounds, one word on a line, English. The second has
+everything; all that is possible at the first level is possible there.
 
-Prompts of people vary, so captions come from a grammar, and the evaluation uses sentence frames that training never
-sees.
+How scenes look is in `layout` and `grounds`, how they are worded in `captions` and `chinese`, tasks with references in
+`edits`; the names that trainers and tests need are here, too.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glmimage.train.art import CELL, LETTERS, STICKER_CELLS, STYLES, THINGS, Art
-
-GRID = 8
-"""Cells along each side of the picture."""
-SIDE = GRID * CELL
-
-GROUNDS: Mapping[str, tuple[int, int, int]] = {
-    "white": (255, 255, 255),
-    "black": (22, 22, 26),
-    "red": (216, 40, 44),
-    "orange": (250, 140, 30),
-    "yellow": (252, 208, 40),
-    "green": (40, 160, 88),
-    "blue": (40, 100, 220),
-    "purple": (126, 62, 190),
-    "pink": (246, 140, 184),
-    "gray": (146, 150, 158),
-}
-INKS = ("white", "black", "red", "yellow", "blue", "green")
-"""Colours of lettering."""
-PLACES = (
-    ("top left", "top centre", "top right"),
-    ("left", "centre", "right"),
-    ("bottom left", "bottom centre", "bottom right"),
+from glmimage.geometry import Grid
+from glmimage.prompting import PLACES
+from glmimage.train import chinese
+from glmimage.train.art import CELL, STICKER_CELLS, STYLES, THINGS
+from glmimage.train.captions import (
+    FRAMES,
+    HELD_OUT_FRAMES,
+    HELD_OUT_WORDLESS_FRAMES,
+    PLACE_WORDS,
+    STYLE_WORDS,
+    SYNONYMS,
+    WORDLESS_FRAMES,
+    Grammar,
 )
-LINES = ("top", "centre", "bottom")
-LINE_ROWS = {"top": 0, "centre": 3, "bottom": 6}
-"""First of the two cell rows that a word takes."""
-MAX_LETTERS = GRID
-
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "cat": ("cat", "kitten", "cat"),
-    "dog": ("dog", "puppy", "dog"),
-    "rabbit": ("rabbit", "bunny"),
-    "panda": ("panda",),
-    "apple": ("apple", "red apple"),
-    "cup of coffee": ("cup of coffee", "coffee", "coffee cup"),
-    "cake": ("cake", "birthday cake"),
-    "car": ("car", "red car"),
-    "rocket": ("rocket", "space rocket"),
-    "sailboat": ("sailboat", "boat"),
-    "house": ("house", "home"),
-    "pine tree": ("pine tree", "fir tree"),
-    "heart": ("heart", "red heart"),
-    "pizza": ("pizza", "slice of pizza"),
-    "fish": ("fish",),
-}
-STYLE_WORDS: Mapping[str, tuple[str, ...]] = {
-    "soft 3D": ("soft 3D", "3D", "glossy 3D"),
-    "flat": ("flat", "flat"),
-    "cartoon": ("cartoon", "cartoon"),
-    "ink": ("ink", "black ink"),
-}
-PLACE_WORDS: Mapping[str, tuple[str, ...]] = {
-    "top left": ("at the top left", "in the top left corner", "in the upper left", "top left"),
-    "top centre": ("at the top", "at the top centre", "in the top middle", "at the top center"),
-    "top right": ("at the top right", "in the top right corner", "in the upper right", "top right"),
-    "left": ("on the left", "at the left", "on the left side", "at the middle left"),
-    "centre": ("in the centre", "in the middle", "in the center", "at the centre"),
-    "right": ("on the right", "at the right", "on the right side", "at the middle right"),
-    "bottom left": ("at the bottom left", "in the bottom left corner", "in the lower left", "bottom left"),
-    "bottom centre": ("at the bottom", "at the bottom centre", "in the bottom middle", "at the bottom center"),
-    "bottom right": ("at the bottom right", "in the bottom right corner", "in the lower right", "bottom right"),
-}
-LINE_WORDS: Mapping[str, tuple[str, ...]] = {
-    "top": ("at the top", "above", "on top"),
-    "centre": ("in the middle", "in the centre", "in the center"),
-    "bottom": ("at the bottom", "below", "underneath"),
-}
-SIZE_WORDS = {2: "small ", 4: "big "}
-
-_WORDS = (
-    "love hello happy party pizza fresh smile dream sunny magic super cool wow yes sale open peace music dance "
-    "jump play game star moon sun sky sea tree leaf rose bloom seed farm wild zoo cat dog fox owl bear lion frog fish "
-    "bird bunny panda honey sweet candy cake cookie milk bread juice lemon apple berry melon mango peach coffee tea "
-    "lunch bake cook yummy tasty hot ice snow cold winter summer spring autumn rain cloud storm light fire water earth "
-    "wind space rocket robot pixel code data web chat mail news book read write draw paint color art photo film video "
-    "studio show live tour rock jazz soul funk disco beat drum piano band club team goal win best top star1 run walk "
-    "swim bike ride drive car road trip travel map city town park home house room door bed sleep night day week year "
-    "time now soon today new free big small fast slow easy good great nice kind cute joy fun luck hope faith brave "
-    "bold "
-    "king queen crown gold silver ruby gem jewel gift card ring baby mom dad kids girl boy friend hug kiss heart wish "
-    "thanks please bye hi hey okay yeah ahoy boom bang pop zap buzz beep vroom meow woof quack roar oink tweet "
-    "alpha beta delta omega zen yoga spa gym fit bio eco green blue red pink black white retro vintage classic modern "
-    "2024 2025 2026 100 24 365 007 1984 10 50 99"
+from glmimage.train.grounds import ABOVE, BESIDE, GROUNDS, INKS, LANDSCAPES, contrasting
+from glmimage.train.layout import (
+    ALL_CLASSES,
+    GRID,
+    LABELS,
+    LINE_ROWS,
+    LINES,
+    SIDE,
+    SQUARE,
+    Box,
+    Scene,
+    Thing,
+    Word,
+    cells_in,
+    labels,
+    line_row,
+    paste,
+    render,
+    sticker_sizes,
+    taken,
 )
-WORDS = tuple(_WORDS.split())
-_HELD_OUT_WORDS = (
-    "welcome orange monkey planet garden guitar market school doctor island bridge castle mirror camera button "
-    "dragon forest sunset coffee4 picnic pirate rabbit ticket tunnel velvet window yellow zebra violet rainbow "
-    "harbor hotel jungle kitchen ladder magnet needle ocean pocket puzzle ribbon saddle temple turtle unicorn "
-    "village whale wizard anchor basket circus dinner eagle falcon giraffe hammer"
+from glmimage.train.words import (
+    GREETINGS,
+    HELD_OUT_WORDS,
+    LETTERS,
+    LONGEST,
+    LONGEST_GREETING,
+    WORDS,
+    columns,
+    sample_greeting,
+    sample_text,
 )
-HELD_OUT_WORDS = tuple(_HELD_OUT_WORDS.split())
-"""Only the evaluation writes these."""
+
+__all__ = [
+    "CLASSES",
+    "FRAMES",
+    "FULL",
+    "GRID",
+    "GROUNDS",
+    "HELD_OUT_FRAMES",
+    "HELD_OUT_WORDLESS_FRAMES",
+    "HELD_OUT_WORDS",
+    "LABELS",
+    "LINE_ROWS",
+    "PLACES",
+    "PLACE_WORDS",
+    "SHIPPED",
+    "SIDE",
+    "SMALL",
+    "STYLE_WORDS",
+    "SYNONYMS",
+    "WORDLESS_FRAMES",
+    "WORDS",
+    "WORLDS",
+    "Scene",
+    "Thing",
+    "Word",
+    "World",
+    "caption",
+    "contrasting",
+    "describe",
+    "labels",
+    "paste",
+    "render",
+    "sample_scene",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """A sticker: `row`, `col` of its upper left cell, `cells` along each side."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """What scenes are made up of."""
 
-    kind: str
-    style: str
-    row: int
-    col: int
-    cells: int
+    level: int
+    things: tuple[str, ...]
+    grounds: tuple[str, ...] = tuple(GROUNDS)
+    """Plain colours, then landscapes."""
+    two_tone: float = 0.0
+    """Share of scenes on two colours."""
+    landscape: float = 0.0
+    """Share of scenes in a landscape."""
+    grids: Mapping[Grid, int]
+    """(rows, columns) of the pictures -> how often."""
+    arrangements: Mapping[str, int]
+    """How words stand -> how often: "line", "stack" (two lines of one text), "apart" (top and bottom), "boxes"."""
+    languages: tuple[str, ...] = ("en",)
+    greetings: float = 0.0
+    """Share of texts in Chinese characters."""
+    tasks: tuple[str, ...] = ("text",)
 
     @property
-    def place(self) -> str:
-        """One of the nine names of `PLACES`, by where the middle of the sticker lies."""
-        return PLACES[third(self.row + self.cells / 2)][third(self.col + self.cells / 2)]
+    def classes(self) -> dict[str, int]:
+        """How many classes each of `LABELS` has here."""
+        if self.level > 1:
+            return dict(ALL_CLASSES)
+        return {
+            "thing": len(self.things) + 1,
+            "style": len(STYLES) + 1,
+            "part": sum(cells * cells for cells in STICKER_CELLS) + 1,
+            "letter": 2 * len(LETTERS) + 1,
+            "ink": len(INKS) + 1,
+            "ground": len(GROUNDS),
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word, a letter to a column, from cell column `col`, on one of `LINES`."""
-
-    text: str
-    color: str
-    line: str
-    col: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    ground: str
-    things: tuple[Thing, ...]
-    word: Word | None
-
-
-def third(middle: float) -> int:
-    """0, 1, 2 for the first, second and last third of the picture; `middle` in cells."""
-    return 0 if middle < 3 else 2 if middle > 5 else 1
-
-
-def contrasting(ground: str) -> list[str]:
-    """The lettering colours that can be read on a ground."""
-    back = np.array(GROUNDS[ground], dtype=float)
-    weights = np.array([0.299, 0.587, 0.114])
-    return [ink for ink in INKS if abs(float((np.array(GROUNDS[ink], dtype=float) - back) @ weights)) > 60]
+SMALL = World(level=1, things=tuple(THINGS)[:33], grids={SQUARE: 1}, arrangements={"line": 1})
+FULL = World(
+    level=2,
+    things=tuple(THINGS),
+    grounds=(*GROUNDS, *LANDSCAPES),
+    two_tone=0.2,
+    landscape=0.35,
+    grids={
+        SQUARE: 16,
+        (6, 6): 1,
+        (8, 6): 2,
+        (6, 8): 2,
+        (10, 8): 2,
+        (8, 10): 2,
+        (12, 8): 2,
+        (8, 12): 2,
+        (10, 10): 1,
+        (16, 8): 1,
+        (8, 16): 1,
+        (12, 12): 1,
+        (16, 12): 1,
+        (12, 16): 1,
+        (16, 16): 2,
+    },
+    arrangements={"line": 5, "stack": 2, "apart": 2, "boxes": 3},
+    languages=("en", "en", "zh"),
+    greetings=0.35,
+    tasks=(
+        "text",
+        "regions",
+        "replace",
+        "remove",
+        "add",
+        "background",
+        "word",
+        "style",
+        "style_reference",
+        "subjects",
+    ),
+)
+WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, FULL)}
+SHIPPED = SMALL
+"""What the weights in assets/miniature were trained on."""
+CLASSES = SMALL.classes
+GRAMMARS: Mapping[str, Grammar] = {grammar.language: grammar for grammar in (Grammar(), chinese.Chinese())}
 
 
 # -- scenes ----------------------------------------------------------------------------------------------------------
 
 
-def sample_text(rng: random.Random, held_out: bool = False) -> str:
-    """A word or a random string of 1 to 8 letters and digits (3 to 8 for the evaluation)."""
-    if rng.random() < 0.5:
-        text = rng.choice(HELD_OUT_WORDS if held_out else WORDS)
-        return rng.choice((text.upper(), text.upper(), text, text.capitalize()))
-    length = rng.choice((3, 4, 5, 6, 7, 8) if held_out else (1, 2, 3, 4, 5, 6, 7, 8))
-    alphabet = rng.choice((LETTERS[:26], LETTERS[:26], LETTERS[26:52], LETTERS, LETTERS[52:] + LETTERS[:26]))
-    return "".join(rng.choice(alphabet) for _ in range(length))
+def sample_scene(
+    rng: random.Random,
+    held_out: bool = False,
+    word_share: float = 0.7,
+    world: World = SMALL,
+    arrangement: str | None = None,
+) -> Scene:
+    """A scene whose stickers and words do not overlap and whose stickers stand in different places.
 
-
-def _free(taken: NDArray[np.bool_], row: int, col: int, cells: int) -> bool:
-    return not taken[row : row + cells, col : col + cells].any()
-
-
-def _offsets(cells: int) -> list[int]:
-    """Where a sticker may begin along an axis: at the edges, centred, and for small ones a cell inside."""
-    spare = GRID - cells
-    inside = [1, spare - 1] if cells == 2 else []
-    return sorted({0, spare, spare // 2, (spare + 1) // 2, *inside})
-
-
-def sample_scene(rng: random.Random, held_out: bool = False, word_share: float = 0.7) -> Scene:
-    """A scene whose stickers do not overlap and stand in different places."""
+    `held_out`: with the words of the evaluation. `arrangement` asks for words that stand like that.
+    """
     while True:
-        scene = _try_scene(rng, held_out, word_share)
+        scene = _try_scene(rng, held_out, word_share, world, arrangement)
         if scene is not None:
             return scene
 
 
-def _try_scene(rng: random.Random, held_out: bool, word_share: float) -> Scene | None:
-    ground = rng.choice(tuple(GROUNDS))
-    taken = np.zeros((GRID, GRID), dtype=bool)
-    word = None
-    if rng.random() < word_share:
-        text = sample_text(rng, held_out)
-        word = Word(text, rng.choice(contrasting(ground)), rng.choice(("top", "centre", "bottom", "bottom")), 0)
-        word = Word(word.text, word.color, word.line, (GRID - len(text)) // 2)
-        taken[LINE_ROWS[word.line] : LINE_ROWS[word.line] + 2] = True
+def _one(rng: random.Random, chances: Mapping[Grid, int]) -> Grid:
+    return next(iter(chances)) if len(chances) == 1 else rng.choices(tuple(chances), tuple(chances.values()))[0]
+
+
+def sample_ground(rng: random.Random, world: World) -> str:
+    """One of the world's grounds."""
+    kind = rng.random() if world.two_tone or world.landscape else 1.0
+    if kind < world.two_tone:
+        return rng.choice((ABOVE, BESIDE)).join(rng.sample(tuple(GROUNDS), 2))
+    kinds = LANDSCAPES if kind < world.two_tone + world.landscape else GROUNDS
+    return rng.choice([ground for ground in world.grounds if ground in kinds])
+
+
+def _try_scene(
+    rng: random.Random, held_out: bool, word_share: float, world: World, arrangement: str | None
+) -> Scene | None:
+    grid = _one(rng, world.grids)
+    ground = sample_ground(rng, world)
+    found: tuple[Word, ...] | None = ()
+    if arrangement or rng.random() < word_share:
+        if arrangement is None:
+            kinds = world.arrangements
+            arrangement = "line" if len(kinds) == 1 else rng.choices(tuple(kinds), tuple(kinds.values()))[0]
+        found = _words(rng, held_out, world, ground, grid, arrangement)
+    if found is None:
+        return None
+    used = taken(found, grid)
+    if arrangement != "boxes":
+        # Nothing stands beside a line of text.
+        used |= used.any(axis=1, keepdims=True)
+    things = _things(rng, world, grid, used)
+    return Scene(ground, things, found, grid) if things else None
+
+
+def text_for(rng: random.Random, held_out: bool, world: World, cols: int) -> str:
+    """A text of at most `cols` columns."""
+    if world.greetings and rng.random() < world.greetings:
+        return sample_greeting(rng, held_out, min(LONGEST_GREETING, cols // 2))
+    return sample_text(rng, held_out, min(LONGEST, cols))
+
+
+def _words(
+    rng: random.Random, held_out: bool, world: World, ground: str, grid: Grid, arrangement: str
+) -> tuple[Word, ...] | None:
+    """Words on a ground; None where this grid has no room for them, or no colour can be read everywhere."""
+    rows, cols = grid
+    inks = contrasting(ground)
+    if not inks:
+        return None
+    if arrangement == "boxes":
+        return _boxes(rng, held_out, world, inks, grid)
+
+    def word(text: str, color: str, row: int) -> Word:
+        return Word(text, color, row, (cols - columns(text)) // 2, grid)
+
+    first = text_for(rng, held_out, world, cols)
+    color = rng.choice(inks)
+    if arrangement == "line":
+        return (word(first, color, line_row(rng.choice((*LINES, "bottom")), rows)),)
+    second = text_for(rng, held_out, world, cols)
+    if rows < GRID or first == second:
+        return None
+    if arrangement == "stack":
+        row = line_row(rng.choice(LINES), rows, 4)
+        return word(first, color, row), word(second, color, row + 2)
+    return word(first, color, line_row("top", rows)), word(second, rng.choice(inks), line_row("bottom", rows))
+
+
+def _boxes(rng: random.Random, held_out: bool, world: World, inks: list[str], grid: Grid) -> tuple[Word, ...] | None:
+    """One to three words anywhere, each in the middle of a box as a person might draw it."""
+    rows, cols = grid
+    words: list[Word] = []
+    for _ in range(rng.choices((1, 2, 3), (3, 4, 2))[0]):
+        text = text_for(rng, held_out, world, cols)
+        row, col = rng.randrange(rows - 1), rng.randrange(cols - columns(text) + 1)
+        word = Word(text, rng.choice(inks), row, col, grid, _box(rng, text, row, col, grid))
+        if taken(words, grid)[word.area].any() or text in (other.text for other in words):
+            return None
+        words.append(word)
+    return tuple(words)
+
+
+def _box(rng: random.Random, text: str, row: int, col: int, grid: Grid) -> Box:
+    """A box in whole steps of 5 % whose middle is the text's, about as large or larger, inside the picture."""
+    rows, cols = grid
+    while True:
+        sides = []
+        for low, length, count in ((col, columns(text), cols), (row, 2, rows)):
+            spare = rng.uniform(0, 1.5)
+            shift = rng.uniform(-0.4, 0.4)
+            ends = low + shift - spare, low + length + shift + spare
+            sides.append([round(20 * min(max(end / count, 0), 1)) / 20 for end in ends])
+        (left, right), (top, bottom) = sides
+        box = (left, top, right, bottom)
+        if cells_in(box, text, grid) == (row, col):
+            return box
+
+
+def offsets(cells: int, length: int) -> list[int]:
+    """Where a sticker may begin along an axis: at the edges, centred, and for small ones a cell inside."""
+    spare = length - cells
+    inside = [1, spare - 1] if cells == 2 else []
+    return sorted({0, spare, spare // 2, (spare + 1) // 2, *inside})
+
+
+def free_spots(cells: int, used: NDArray[np.bool_], places: set[str]) -> list[tuple[int, int]]:
+    """Where a sticker may stand: on free cells, not in one of `places`."""
+    rows, cols = used.shape
+    spots = [(row, col) for row in offsets(cells, rows) for col in offsets(cells, cols)]
+    return [spot for spot in spots if _fits(*spot, cells, used, places)]
+
+
+def _fits(row: int, col: int, cells: int, used: NDArray[np.bool_], places: set[str]) -> bool:
+    thing = Thing("", "", row, col, cells, (used.shape[0], used.shape[1]))
+    return not used[thing.area].any() and thing.place not in places
+
+
+def _things(rng: random.Random, world: World, grid: Grid, used: NDArray[np.bool_]) -> tuple[Thing, ...] | None:
+    """One to three stickers on the cells that are not `used`; None where they find no room."""
+    sizes, cols = sticker_sizes(grid), grid[1]
     count = rng.choices((1, 2, 3), (0.25, 0.4, 0.35))[0]
     style = rng.choice(tuple(STYLES)) if rng.random() < 0.6 else None
+    used = used.copy()
     things: list[Thing] = []
     row_of = None
     if count > 1 and rng.random() < 0.15:
-        row_of = rng.choice((2, 2 if count == 3 else 3))
+        row_of = rng.choice((sizes[0], sizes[0] if count == 3 else sizes[1]))
     for index in range(count):
-        cells = row_of or rng.choices(STICKER_CELLS, {1: (0, 3, 7), 2: (1, 5, 4), 3: (3, 7, 0)}[count])[0]
-        if row_of:
-            gap = GRID - count * cells
-            col = index * cells + (gap * (index + 1)) // (count + 1)
-            spots = [(things[0].row, col)] if things else [(row, col) for row in _offsets(cells)]
-        else:
-            spots = [(row, col) for row in _offsets(cells) for col in _offsets(cells)]
-        spots = [(r, c) for r, c in spots if _free(taken, r, c, cells)]
+        cells = row_of or rng.choices(sizes, {1: (0, 3, 7), 2: (1, 5, 4), 3: (3, 7, 0)}[count])[0]
         places = {thing.place for thing in things}
-        spots = [(r, c) for r, c in spots if Thing("", "", r, c, cells).place not in places]
+        if row_of:
+            gap = cols - count * cells
+            col = index * cells + (gap * (index + 1)) // (count + 1)
+            spots = [(things[0].row, col)] if things else [(row, col) for row in offsets(cells, grid[0])]
+            spots = [spot for spot in spots if _fits(*spot, cells, used, places)]
+        else:
+            spots = free_spots(cells, used, places)
         if not spots:
             return None
         row, col = rng.choice(spots)
-        taken[row : row + cells, col : col + cells] = True
-        things.append(Thing(rng.choice(tuple(THINGS)), style or rng.choice(tuple(STYLES)), row, col, cells))
-    return Scene(ground, tuple(things), word)
+        thing = Thing(rng.choice(world.things), style or rng.choice(tuple(STYLES)), row, col, cells, grid)
+        used[thing.area] = True
+        things.append(thing)
+    return tuple(things)
 
 
-def render(scene: Scene, art: Art) -> NDArray[np.uint8]:
-    """The picture of a scene: [256, 256, 3], uint8 RGB."""
-    canvas = np.empty((SIDE, SIDE, 3), dtype=np.uint8)
-    canvas[:] = GROUNDS[scene.ground]
-    for thing in scene.things:
-        paste(canvas, art.stickers[thing.kind, thing.style, thing.cells], thing.row * CELL, thing.col * CELL)
-    if scene.word:
-        top = LINE_ROWS[scene.word.line] * CELL
-        color = np.array(GROUNDS[scene.word.color], dtype=np.uint8)
-        for index, letter in enumerate(scene.word.text):
-            tile = art.letters[letter]
-            rgba = np.dstack([np.broadcast_to(color, (*tile.shape, 3)), tile])
-            paste(canvas, rgba, top, (scene.word.col + index) * CELL)
-    return canvas
+def caption(
+    scene: Scene, rng: random.Random, held_out: bool = False, language: str = "en"
+) -> tuple[str, frozenset[str]]:
+    """`Grammar.caption` in "en" or "zh"."""
+    return GRAMMARS[language].caption(scene, rng, held_out)
 
 
-def paste(canvas: NDArray[np.uint8], rgba: NDArray[np.uint8], top: int, left: int) -> None:
-    """Blend a straight-alpha RGBA picture into an RGB one, in place."""
-    height, width = rgba.shape[:2]
-    target = canvas[top : top + height, left : left + width]
-    alpha = rgba[..., 3:].astype(np.uint16)
-    target[:] = ((rgba[..., :3] * alpha + target * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-# -- what stands in each cell ----------------------------------------------------------------------------------------
-
-LABELS = ("thing", "style", "part", "letter", "ink", "ground")
-"""Class 0 of every label but `ground` is "nothing of the kind here"."""
-PARTS = sum(cells * cells for cells in STICKER_CELLS)
-CLASSES: Mapping[str, int] = {
-    "thing": len(THINGS) + 1,
-    "style": len(STYLES) + 1,
-    "part": PARTS + 1,
-    "letter": 2 * len(LETTERS) + 1,
-    "ink": len(INKS) + 1,
-    "ground": len(GROUNDS),
-}
-_PART_BASE = {cells: 1 + sum(c * c for c in STICKER_CELLS if c < cells) for cells in STICKER_CELLS}
-_THING_ID = {kind: 1 + index for index, kind in enumerate(THINGS)}
-_STYLE_ID = {style: 1 + index for index, style in enumerate(STYLES)}
-_INK_ID = {ink: 1 + index for index, ink in enumerate(INKS)}
-_LETTER_ID = {letter: 1 + 2 * index for index, letter in enumerate(LETTERS)}
-_GROUND_ID = {ground: index for index, ground in enumerate(GROUNDS)}
-
-
-def labels(scene: Scene) -> NDArray[np.int64]:
-    """Class ids in each cell: [len(LABELS), 8, 8], int64."""
-    grid = np.zeros((len(LABELS), GRID, GRID), dtype=np.int64)
-    grid[5] = _GROUND_ID[scene.ground]
-    for thing in scene.things:
-        rows, cols = slice(thing.row, thing.row + thing.cells), slice(thing.col, thing.col + thing.cells)
-        grid[0, rows, cols] = _THING_ID[thing.kind]
-        grid[1, rows, cols] = _STYLE_ID[thing.style]
-        part = np.arange(thing.cells**2).reshape(thing.cells, thing.cells)
-        grid[2, rows, cols] = _PART_BASE[thing.cells] + part
-    if scene.word:
-        row = LINE_ROWS[scene.word.line]
-        for index, letter in enumerate(scene.word.text):
-            grid[3, row : row + 2, scene.word.col + index] = _LETTER_ID[letter] + np.arange(2)
-            grid[4, row : row + 2, scene.word.col + index] = _INK_ID[scene.word.color]
-    return grid
-
-
-# -- captions --------------------------------------------------------------------------------------------------------
-
-FRAMES: Sequence[str] = (
-    "{things}, {word}, {ground}",
-    "{things} and {word}, {ground}",
-    "{things} {ground}, {word}",
-    "{ground}, {things}, {word}",
-    "{word}, {things}, {ground}",
-    "{ground}: {things}; {word}",
-    "a poster with {things}, {word}, {ground}",
-    "a sticker poster of {things} {ground}, {word}",
-    "a picture of {things} with {word} {ground}",
-    "{things}; {ground}; {word}",
-)
-HELD_OUT_FRAMES: Sequence[str] = (
-    "{ground}, {word} and {things}",
-    "a poster {ground} with {things} and {word}",
-    "{word} {ground}, {things}",
-    "a picture {ground}: {things}, {word}",
-    "{things}. {word}. {ground}",
-)
-WORDLESS_FRAMES: Sequence[str] = (
-    "{things}, {ground}",
-    "{things} {ground}",
-    "{ground}, {things}",
-    "{ground}: {things}",
-    "a poster with {things}, {ground}",
-    "a sticker poster of {things} {ground}",
-    "a picture of {things} {ground}",
-)
-HELD_OUT_WORDLESS_FRAMES: Sequence[str] = (
-    "a poster {ground} with {things}",
-    "a picture {ground}: {things}",
-    "{things}. {ground}",
-)
-GROUND_FRAMES = (
-    "on a {} background",
-    "{} background",
-    "on {}",
-    "with a {} background",
-    "in front of {}",
-    "against a {} background",
-    "on a {} ground",
-)
-WORD_FRAMES = (
-    "the word {quote}{color}{line}",
-    "{quote}{color}{line}",
-    "the text {quote}{color}{line}",
-    "the words {quote}{line}{color}",
-    "{line} the word {quote}{color}",
-    "saying {quote}{color}{line}",
-    "{quote} written{color}{line}",
-)
-QUOTES = (('"', '"'),) * 7 + (("“", "”"), ("'", "'"), ("「", "」"))
-
-
-def caption(scene: Scene, rng: random.Random, held_out: bool = False) -> tuple[str, frozenset[str]]:
-    """One of many wordings of a scene, and what it leaves open (of "style", "place", "ground", "line", "ink").
-
-    The evaluation (`held_out`) uses frames that training does not, and leaves nothing open but the ink.
-    """
-    open_: set[str] = set()
-    shared = {thing.style for thing in scene.things}
-    style_mode = rng.choices(
-        ("each", "scene" if len(shared) == 1 else "each", "none"), (55, 25, 0 if held_out else 20)
-    )[0]
-    place_mode = "each"
-    in_row = len(scene.things) > 1 and len({(t.row, t.cells) for t in scene.things}) == 1
-    if in_row and not held_out and rng.random() < 0.6:
-        place_mode = "row"
-    elif not held_out and rng.random() < 0.12:
-        place_mode = "none"
-    if style_mode == "none":
-        open_.add("style")
-    if place_mode == "none":
-        open_.add("place")
-    ordered = list(scene.things)
-    if place_mode == "row":
-        ordered.sort(key=lambda thing: thing.col)
-    else:
-        rng.shuffle(ordered)
-    parts = [_thing_words(thing, rng, style_mode == "each", place_mode == "each") for thing in ordered]
-    things = _join(parts, rng)
-    if place_mode == "row":
-        things += " in a row"
-    if style_mode == "scene":
-        name = rng.choice(STYLE_WORDS[scene.things[0].style])
-        things = rng.choice((f"{things} in {name} style", f"{things}, {name} style", f"{name} style {things}"))
-    ground = rng.choice(GROUND_FRAMES).format(scene.ground)
-    if scene.word is None:
-        frame = rng.choice(HELD_OUT_WORDLESS_FRAMES if held_out else WORDLESS_FRAMES)
-        return _tidy(frame.format(things=things, ground=ground)), frozenset(open_)
-    word, left_open = _word_words(scene.word, rng, held_out)
-    frame = rng.choice(HELD_OUT_FRAMES if held_out else FRAMES)
-    return _tidy(frame.format(things=things, word=word, ground=ground)), frozenset(open_ | left_open)
-
-
-def _thing_words(thing: Thing, rng: random.Random, style: bool, place: bool) -> str:
-    name = rng.choice(SYNONYMS.get(thing.kind, (thing.kind,)))
-    size = SIZE_WORDS.get(thing.cells, "") if rng.random() < 0.3 else ""
-    look = rng.choice(STYLE_WORDS[thing.style]) if style else ""
-    if look and rng.random() < 0.35:
-        noun = f"{size}{name} in {look} style"
-    else:
-        noun = f"{size}{look} {name}".replace("  ", " ").strip()
-    noun = f"a {noun}" if rng.random() < 0.85 else noun
-    if not place:
-        return noun
-    where = rng.choice(PLACE_WORDS[thing.place])
-    kind = rng.random()
-    if kind < 0.75:
-        return f"{noun} {where}"
-    return f"{where} {noun}" if kind < 0.9 else f"{where}: {noun}"
-
-
-def _word_words(word: Word, rng: random.Random, held_out: bool) -> tuple[str, set[str]]:
-    left, right = rng.choice(QUOTES)
-    quote = f"{left}{word.text}{right}"
-    open_ = set()
-    color = rng.choice((f" in {word.color}", f" in {word.color} letters"))
-    if rng.random() < 0.35:
-        color = ""
-        open_.add("ink")
-    line = " " + rng.choice(LINE_WORDS[word.line])
-    if not held_out and rng.random() < 0.1:
-        line = ""
-        open_.add("line")
-    return rng.choice(WORD_FRAMES).format(quote=quote, color=color, line=line).strip(), open_
-
-
-def _join(parts: list[str], rng: random.Random) -> str:
-    if len(parts) == 1:
-        return parts[0]
-    if rng.random() < 0.6:
-        return ", ".join(parts[:-1]) + " and " + parts[-1]
-    return ", ".join(parts)
-
-
-def _tidy(text: str) -> str:
-    return re.sub(r"\ba (?=[aeio])", "an ", " ".join(text.split()).replace(" ,", ","))
-
-
-def describe() -> dict[str, object]:
-    """What the world contains, for `world.json`: things with synonyms, styles, grounds, places, lettering."""
-    return {
-        "things": {kind: sorted(set(SYNONYMS.get(kind, (kind,)))) for kind in THINGS},
+def describe(world: World = SHIPPED) -> dict[str, object]:
+    """What a world contains, for `world.json`: things with synonyms, styles, grounds, places, lettering."""
+    lettering: dict[str, object] = {
+        "letters": LETTERS,
+        "longest": LONGEST,
+        "lines": list(LINES),
+        "colors": list(INKS),
+    }
+    described: dict[str, object] = {
+        "things": {kind: sorted(set(SYNONYMS.get(kind, (kind,)))) for kind in world.things},
         "styles": {style: sorted(set(STYLE_WORDS[style])) for style in STYLES},
         "grounds": {ground: f"#{color[0]:02x}{color[1]:02x}{color[2]:02x}" for ground, color in GROUNDS.items()},
         "places": [place for row in PLACES for place in row],
-        "lettering": {"letters": LETTERS, "longest": MAX_LETTERS, "lines": list(LINES), "colors": list(INKS)},
-        "languages": ["en"],
+        "lettering": lettering,
+        "languages": sorted(set(world.languages)),
     }
+    if world.level > 1:
+        lettering |= {
+            "arrangements": list(world.arrangements),
+            "greetings": list(GREETINGS),
+            "longest_greeting": LONGEST_GREETING,
+        }
+        described |= {
+            "landscapes": list(LANDSCAPES),
+            "two_tone": [ABOVE.strip(), BESIDE.strip()],
+            "sizes": [f"{cols * CELL}x{rows * CELL}" for rows, cols in world.grids],
+            "tasks": list(world.tasks),
+            "names_zh": {
+                "things": {kind: list(chinese.NAMES[kind][1:]) for kind in world.things},
+                "styles": {style: list(names) for style, names in chinese.STYLES.items()},
+                "grounds": {name: [text] for name, text in chinese.COLORS.items()}
+                | {name: list(texts) for name, texts in chinese.VIEWS.items()},
+            },
+        }
+    return described

@@ -1,0 +1,64 @@
+"""Art: rendered once, kept, and completed where something is missing; absent packages are one sentence."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from glmimage.errors import TrainingError
+from glmimage.train import art
+from glmimage.train.words import CHARACTERS, LETTERS
+
+CIRCLE = '<circle cx="8" cy="8" r="6" fill="currentColor"/>'
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(art, "THINGS", {"cat": "cat-face", "owl": "owl"})
+    icons = {name: {"body": CIRCLE} for name in ("cat-face", "owl")}
+    for package in art.STYLES.values():
+        folder = tmp_path / "packages" / package
+        folder.mkdir(parents=True)
+        (folder / "icons.json").write_text(json.dumps({"icons": icons, "width": 16, "height": 16}))
+    return tmp_path / "packages"
+
+
+def test_stickers_are_rendered_once_and_missing_ones_are_added(tmp_path, packages):
+    kept = np.full((64, 64, 4), 7, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "art.npz", **{"cat|flat|2": kept})
+    first = art.load_art(tmp_path, packages)
+    assert (first.stickers["cat", "flat", 2] == 7).all()
+    owl = first.stickers["owl", "ink", 6]
+    assert owl.shape == (192, 192, 4)
+    # A dark disc with a white border, cut out of nothing.
+    assert owl[96, 96].tolist() == [24, 24, 27, 255]
+    assert owl[0, 0, 3] == 0
+    edge = owl[96][owl[96, :, 3] == 255]
+    assert edge[0, :3].tolist() == [255, 255, 255]
+    again = art.load_art(tmp_path, tmp_path / "gone")
+    assert again.stickers.keys() == first.stickers.keys()
+    assert all((again.stickers[key] == first.stickers[key]).all() for key in first.stickers)
+
+
+def test_missing_packages_are_one_sentence(tmp_path, packages, monkeypatch):
+    with pytest.raises(TrainingError, match="run `npm ci`"):
+        art.load_art(tmp_path, tmp_path / "gone")
+    monkeypatch.setitem(sys.modules, "pylopdf_fonts_zh_cn", None)
+    with pytest.raises(TrainingError, match=r"requirements-dev\.txt"):
+        art.load_art(tmp_path, packages)
+
+
+def test_every_letter_and_character_fills_its_own_tile():
+    tiles = art.letter_tiles() | art.character_tiles()
+    assert set(tiles) == {*LETTERS, *CHARACTERS}
+    assert len({tile.tobytes() for tile in tiles.values()}) == len(tiles)
+    for character, tile in tiles.items():
+        assert tile.shape == ((64, 64) if character in CHARACTERS else (64, 32))
+        assert tile.max() == 255
+        if character in CHARACTERS:
+            # The whole of it, with a margin.
+            assert not tile[0].any()
+            assert not tile[-1].any()
+            assert not tile[:, 0].any()
+            assert not tile[:, -1].any()
