@@ -32,9 +32,10 @@ TABLE = Path(__file__).resolve().parent.parent / "presets" / "checkpoints.json"
 # --- what is quantized, and what it takes then ------------------------------------------------------------------------
 
 _CHOSEN = ("prior", "decoder")
-"""The vision tower's errors become wrong codes, the glyph encoder's wrong letters; both are small."""
-KEPT = ("lm_head",)
-"""Linear layers of a chosen component outside its blocks stay too: heads and projections in and out."""
+"""The linear layers of their blocks; heads and projections in and out stay. So do the vision tower, whose errors become
+wrong codes, and the glyph encoder, whose errors become wrong letters; both are small."""
+_UNNAMED = ("lm_head",)
+"""What transformers leaves out where a quantized checkpoint's config names no modules."""
 _BLOCK, _NESTED = 64, 256
 """Weights that share a scale in nf4, and scales that share one in nf4-dq."""
 
@@ -351,8 +352,7 @@ def _stored(part: str, config: Mapping[str, Any]) -> tuple[Format, tuple[str, ..
         raise CheckpointError(
             f"The {part} is quantized by {method}, which cannot be planned for; name the checkpoint it was made from."
         )
-    # Where a file names none, transformers leaves out the head.
-    skipped = tuple(found.get("llm_int8_skip_modules") or KEPT)
+    skipped = tuple(found.get("llm_int8_skip_modules") or _UNNAMED)
     if found.get("load_in_8bit"):
         return "int8", skipped
     # fp4 differs from nf4 in its table only.

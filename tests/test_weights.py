@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from glmimage import checkpoint, weights
+from glmimage import checkpoint, hub, weights
 from glmimage.errors import CheckpointError
 from glmimage.models import Stack
 from glmimage.request import Defaults
@@ -128,8 +128,17 @@ def test_a_quantized_checkpoint_is_planned_as_it_is(tiny: Path, tmp_path: Path) 
     assert before["decoder"].formats == weights.FORMATS
 
 
-def test_what_cannot_be_planned_is_said(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+def test_a_half_fetched_release_is_known_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "snapshot", lambda name: tmp_path)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text("{}", encoding="utf-8")
+    assert checkpoint.here(RELEASED) == tmp_path
+    assert weights.read(f"{RELEASED}@main").name == RELEASED
+    with pytest.raises(CheckpointError, match="is not whole"):
+        weights.read("someone/model")
+
+
+def test_what_cannot_be_planned_is_said(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="fetch someone/model"):
         weights.read("someone/model")
     with pytest.raises(CheckpointError, match="no checkpoint"):
