@@ -61,6 +61,14 @@ def find(name: str, report: download.Report | None = None) -> Path:
     return _local(name) or download.verified(name) or _fetch(name, report)
 
 
+def here(name: str) -> Path | None:
+    """The folder of checkpoint `name` as far as it is on this machine, whole or not; None for a hub id that is not.
+
+    Opens no connection. Raises CheckpointError for what is no name.
+    """
+    return _local(name) or hub.snapshot(name)
+
+
 def fetch(name: str, report: download.Report | None = None) -> Path:
     """Like `find`, but asks the hub for the newest commit of a hub id, and verifies the folder.
 

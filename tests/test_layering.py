@@ -22,6 +22,9 @@ ENGINE = (
     "download",
     "checkpoint",
     "quantize",
+    "weights",
+    "machines",
+    "footprint",
     "memory",
     "models",
     "residency",
@@ -38,8 +41,10 @@ ENGINE = (
     "engine",
     "__main__",
 )
-"""Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share."""
-LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint")))
+"""Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share;
+weights (bytes), machines (speeds) and footprint (activations) are what the planner adds up."""
+PLANNER = ("weights", "machines", "footprint", "memory")
+LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", *PLANNER)))
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 
 
