@@ -24,6 +24,7 @@ ENGINE = (
     "quantize",
     "memory",
     "models",
+    "convert",
     "residency",
     "flow",
     "latents",
@@ -39,7 +40,7 @@ ENGINE = (
     "__main__",
 )
 """Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share."""
-LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint")))
+LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", "quantize")))
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 
 
