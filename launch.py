@@ -45,6 +45,7 @@ def parser() -> Arguments:
         default="miniature",
         help="miniature, a folder, or a hub id such as zai-org/GLM-Image (%(default)s)",
     )
+    words.add_argument("--bits", type=int, choices=(4, 8), help="quantize the model as it is loaded (as it is stored)")
     words.add_argument(
         "--data-dir", type=Path, help="where pictures are kept (the system's folder for application data)"
     )
@@ -100,6 +101,7 @@ def studio(arguments: List[str]) -> int:
             host=options.host,
             port=options.port,
             checkpoint=options.checkpoint,
+            bits=options.bits,
             data_dir=options.data_dir,
             share=options.share,
             auth=options.auth,

@@ -1,7 +1,7 @@
 """The command line: `python -m glmimage paint "a cat on a blue background" -o picture.png`.
 
 Arguments become a `Request`, events become progress bars and files; `fetch` downloads a checkpoint, `plan` says what of
-one fits a machine. Heavy imports wait until there is something to paint.
+one fits a machine, `quantize` writes a smaller copy. Heavy imports wait until there is something to paint.
 Exit codes: 0 done, 2 what was asked cannot be done (one line says why), 130 stopped by Ctrl-C.
 """
 
@@ -11,9 +11,12 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from glmimage import quantize
 from glmimage.errors import CheckpointError, GLMImageError, RequestError
 
 if TYPE_CHECKING:
@@ -41,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # No library of ours may phone home.
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ[name] = "1"
+    quantize.hush()
     try:
-        {"paint": _paint, "fetch": _fetch, "plan": _plan}[options.command](options)
+        {"paint": _paint, "fetch": _fetch, "plan": _plan, "quantize": _quantize}[options.command](options)
     except GLMImageError as error:
         print(error, file=sys.stderr)
         return MISTAKE
@@ -70,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument("--count", type=int, default=1, metavar="N", help="pictures, each with its own layout (1)")
     paint.add_argument(
         "--checkpoint", default="miniature", metavar="NAME", help="miniature, a folder, or a hub id (miniature)"
+    )
+    paint.add_argument(
+        "--bits", type=int, choices=(4, 8), help="quantize prior and decoder as they are loaded (as they are stored)"
     )
     fetch = commands.add_parser(
         "fetch",
@@ -100,7 +107,39 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--steps", type=int, metavar="N", help="steps of the painter (the checkpoint's own)")
     plan.add_argument("--bits", type=int, choices=(16, 8, 4), help="hold prior and decoder to them (the planner's own)")
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON object")
+    smaller = commands.add_parser(
+        "quantize",
+        help="write a checkpoint in 4 or 8 bits",
+        description="Write a copy of a checkpoint whose weights take 4 or 8 bits, once, so that later starts are fast.",
+    )
+    smaller.add_argument("source", metavar="SRC", help="miniature, a folder, or a hub id")
+    smaller.add_argument("target", type=Path, metavar="DST", help="folder to make")
+    smaller.add_argument("--bits", type=int, choices=(4, 8), help="of prior and decoder: 4 is nf4, 8 is int8")
+    for component in quantize.FOLDERS:
+        smaller.add_argument(
+            f"--{component}", choices=quantize.FORMATS, help=f"the format of the {component} (what --bits says)"
+        )
     return parser
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    formats = quantize.Formats.of_bits(options.bits) if options.bits else quantize.Formats()
+    named = {name: getattr(options, name) for name in quantize.FOLDERS if getattr(options, name)}
+    formats = replace(formats, **named)
+
+    from glmimage import checkpoint
+    from glmimage.download import Terminal
+    from glmimage.hub import bytes_text
+
+    with Terminal() as report:
+        folder = checkpoint.find(options.source, report)
+    from glmimage.convert import convert
+
+    with closing(convert(folder, options.target, formats)) as steps:
+        for step in steps:
+            sizes = f"{bytes_text(step.before)} -> {bytes_text(step.after)}"
+            print(f"{step.component:<8} {step.format:<7} {sizes}", flush=True)
+    print(f"The quantized checkpoint is in {options.target}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -188,7 +227,8 @@ def _paint(options: argparse.Namespace) -> None:
         bars.show("loading", 0, 1)
         from glmimage.engine import Engine
 
-        engine = Engine.load(str(folder))
+        formats = quantize.Formats.of_bits(options.bits) if options.bits else None
+        engine = Engine.load(str(folder), formats=formats)
         bars.show("loading", 1, 1)
         _follow(engine.run(request, previews=False), names, bars)
     finally:

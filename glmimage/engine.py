@@ -27,6 +27,7 @@ from glmimage.glyphs import check_glyphs, encode_glyphs
 from glmimage.models import Stack
 from glmimage.prior import Draft, generate_prior
 from glmimage.prompting import prompt_ids, quoted
+from glmimage.quantize import Formats
 from glmimage.references import PreparedReference, prepare
 from glmimage.request import Defaults, Request
 from glmimage.residency import Residency
@@ -47,13 +48,16 @@ class Engine:
         """What the checkpoint says it knows (world.json), if it says."""
 
     @classmethod
-    def load(cls, checkpoint: str = checkpoints.MINIATURE, *, device: str | None = None) -> Engine:
+    def load(
+        cls, checkpoint: str = checkpoints.MINIATURE, *, device: str | None = None, formats: Formats | None = None
+    ) -> Engine:
         """Finds and loads a checkpoint: "miniature", a folder, or a hub id (downloaded). Raises CheckpointError.
 
-        device None: cuda where torch finds one, else mps, else cpu.
+        device None: cuda where torch finds one, else mps, else cpu. formats None: every component as it is stored.
         """
         folder = checkpoints.find(checkpoint)
-        return cls(Stack.load(folder, device=device or _best_device()), checkpoints.read_world(folder))
+        stack = Stack.load(folder, device=device or _best_device(), formats=formats)
+        return cls(stack, checkpoints.read_world(folder))
 
     @property
     def defaults(self) -> Defaults:

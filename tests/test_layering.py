@@ -27,6 +27,7 @@ ENGINE = (
     "footprint",
     "memory",
     "models",
+    "convert",
     "residency",
     "flow",
     "latents",
@@ -44,7 +45,10 @@ ENGINE = (
 """Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share;
 weights (bytes), machines (speeds) and footprint (activations) are what the planner adds up."""
 PLANNER = ("weights", "machines", "footprint", "memory")
-LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", *PLANNER)))
+LIGHT = (
+    "glmimage",
+    *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", "quantize", *PLANNER)),
+)
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 
 
