@@ -107,6 +107,7 @@ class Run:
         """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""
         sums: dict[str, float] = {}
         saved = logged = time.monotonic()
+        since = self.step
         parameters = [p for p in self.modules.parameters() if p.requires_grad]
         while self.step < self.schedule.steps:
             loss, metrics = loss_of(self.step, self.step / self.schedule.steps)
@@ -128,9 +129,11 @@ class Run:
                 sums[key] = sums.get(key, 0.0) + value
             if self.step % log_every == 0:
                 now = time.monotonic()
-                row = {key: value / log_every for key, value in sums.items()}
-                self._log({"step": self.step, **row, "seconds_per_step": (now - logged) / log_every})
-                sums, logged = {}, now
+                # Fewer steps than usual where the run went on in between.
+                steps = self.step - since
+                row = {key: value / steps for key, value in sums.items()}
+                self._log({"step": self.step, **row, "seconds_per_step": (now - logged) / steps})
+                sums, logged, since = {}, now, self.step
             if time.monotonic() - saved > save_seconds:
                 self.save()
                 saved = time.monotonic()

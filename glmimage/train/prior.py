@@ -44,6 +44,8 @@ SLOWEST = 0.4
 """Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
 START_WEIGHT = 6.0
 """Of the first cell of a sticker: what stands where is decided there, and the rest follows from it."""
+END_WEIGHT = 2.0
+"""Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 
@@ -217,7 +219,9 @@ def train_prior(
             scene = data.scene(row)
             prompts.append(prompt_ids(processor, caption(scene, rng)[0], size))
             grid = torch.from_numpy(labels(scene))
-            weight = torch.where(grid[0] > 0, 1.0, GROUND_WEIGHT)
+            drawn = F.pad((grid[0] > 0) | (grid[3] > 0), (1, 0, 1, 0))
+            weight = torch.where(drawn[1:, :-1] | drawn[:-1, 1:], END_WEIGHT, GROUND_WEIGHT)
+            weight[grid[0] > 0] = 1.0
             # The lower half of a letter follows from its upper half; those have the odd labels.
             weight[grid[3] > 0] = 1.0
             weight[grid[3] % 2 == 1] = LETTER_WEIGHT
