@@ -47,6 +47,12 @@ def parser() -> Arguments:
     )
     words.add_argument("--bits", type=int, choices=(4, 8), help="quantize the model as it is loaded (as it is stored)")
     words.add_argument(
+        "--offload",
+        choices=("none", "stage", "stream"),
+        default="none",
+        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+    )
+    words.add_argument(
         "--data-dir", type=Path, help="where pictures are kept (the system's folder for application data)"
     )
     words.add_argument(
@@ -102,6 +108,7 @@ def studio(arguments: List[str]) -> int:
             port=options.port,
             checkpoint=options.checkpoint,
             bits=options.bits,
+            offload=options.offload,
             data_dir=options.data_dir,
             share=options.share,
             auth=options.auth,

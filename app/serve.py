@@ -43,6 +43,8 @@ class Options:
     checkpoint: str = "miniature"
     bits: int | None = None
     """8 or 4: the model is quantized as it is loaded; None: as it is stored."""
+    offload: str = "none"
+    """What stays in host memory: one of `glmimage.residency.OFFLOADS`."""
     data_dir: Path | None = None
     share: bool = False
     auth: tuple[str, str] | None = None
@@ -159,7 +161,7 @@ def _engine(options: Options, worker: Worker) -> Painter:
     from glmimage.engine import Engine
 
     formats = quantize.Formats.of_bits(options.bits) if options.bits else None
-    return Engine.load(str(folder), formats=formats)
+    return Engine.load(str(folder), formats=formats, offload=options.offload)
 
 
 def expected(name: str) -> Defaults:

@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument(
         "--bits", type=int, choices=(4, 8), help="quantize prior and decoder as they are loaded (as they are stored)"
     )
+    paint.add_argument(
+        "--offload",
+        choices=("none", "stage", "stream"),
+        default="none",
+        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+    )
     fetch = commands.add_parser(
         "fetch",
         help="download a checkpoint",
@@ -228,7 +234,7 @@ def _paint(options: argparse.Namespace) -> None:
         from glmimage.engine import Engine
 
         formats = quantize.Formats.of_bits(options.bits) if options.bits else None
-        engine = Engine.load(str(folder), formats=formats)
+        engine = Engine.load(str(folder), formats=formats, offload=options.offload)
         bars.show("loading", 1, 1)
         _follow(engine.run(request, previews=False), names, bars)
     finally:

@@ -21,7 +21,7 @@ from torch import Tensor
 from glmimage import checkpoint as checkpoints
 from glmimage import latents, preview
 from glmimage.decoder import Conditions, Step, denoise
-from glmimage.errors import RequestError, Stopped
+from glmimage.errors import CheckpointError, RequestError, Stopped
 from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Result, Stage
 from glmimage.glyphs import check_glyphs, encode_glyphs
 from glmimage.models import Stack
@@ -30,7 +30,7 @@ from glmimage.prompting import prompt_ids, quoted
 from glmimage.quantize import Formats
 from glmimage.references import PreparedReference, prepare
 from glmimage.request import Defaults, Request
-from glmimage.residency import Residency
+from glmimage.residency import OFFLOADS, Residency
 
 Drafts = Generator[Draft, None, tuple[PriorTokens, ...]]
 LAYOUT_PREVIEWS = 40
@@ -49,15 +49,27 @@ class Engine:
 
     @classmethod
     def load(
-        cls, checkpoint: str = checkpoints.MINIATURE, *, device: str | None = None, formats: Formats | None = None
+        cls,
+        checkpoint: str = checkpoints.MINIATURE,
+        *,
+        device: str | None = None,
+        formats: Formats | None = None,
+        offload: str = "none",
     ) -> Engine:
         """Finds and loads a checkpoint: "miniature", a folder, or a hub id (downloaded). Raises CheckpointError.
 
         device None: cuda where torch finds one, else mps, else cpu. formats None: every component as it is stored.
+        offload: one of `residency.OFFLOADS`.
         """
         folder = checkpoints.find(checkpoint)
-        stack = Stack.load(folder, device=device or _best_device(), formats=formats)
-        return cls(stack, checkpoints.read_world(folder))
+        device = device or _best_device()
+        modes = OFFLOADS[offload]
+        if modes and device == "cpu":
+            raise CheckpointError(
+                "The model runs on the processor here, from which nothing is offloaded; leave it out."
+            )
+        stack = Stack.load(folder, device=device, formats=formats, offloaded=bool(modes))
+        return cls(stack, checkpoints.read_world(folder), Residency(stack, modes))
 
     @property
     def defaults(self) -> Defaults:

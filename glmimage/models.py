@@ -65,8 +65,11 @@ class Stack:
         device: str = "cpu",
         dtype: torch.dtype | None = None,
         formats: Formats | None = None,
+        offloaded: bool = False,
     ) -> Stack:
-        """Loads the checkpoint in `folder` onto `device`. Raises CheckpointError.
+        """Loads the checkpoint in `folder` onto `device`, or, `offloaded`, into host memory, to run on `device`.
+
+        Raises CheckpointError.
 
         `dtype` None: float32 on the CPU and on GPUs without bfloat16, else bfloat16. float16 is refused: the VAE
         overflows to black pictures. `formats` None: every component as it is stored. What is quantized keeps its format
@@ -79,15 +82,17 @@ class Stack:
         if dtype not in (torch.float32, torch.bfloat16, torch.float64):
             raise CheckpointError(f"The stack cannot run in {dtype}; use float32 or bfloat16.")
 
+        home = torch.device("cpu") if offloaded else place
+
         def part(component: Component) -> Any:
-            return load_component(component, folder, getattr(formats, component, None), place, dtype)
+            return load_component(component, folder, getattr(formats, component, None), home, dtype)
 
         with quiet():
             return cls(
                 prior=part("prior"),
                 processor=_processor(folder / "processor"),
                 decoder=part("decoder"),
-                vae=_load(AutoencoderKL, folder / "vae", dtype).to(place),
+                vae=_load(AutoencoderKL, folder / "vae", dtype).to(home),
                 glyph_encoder=part("glyphs"),
                 glyph_tokenizer=ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
                 scheduler_config=_scheduler_config(folder / "scheduler" / "scheduler_config.json"),

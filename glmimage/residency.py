@@ -216,10 +216,18 @@ def _stretch(tensor: Tensor) -> tuple[int, int]:
 
 def _tensors(module: nn.Module) -> Iterator[tuple[Callable[[Tensor], None], Tensor]]:
     """Every tensor that a module computes with, each with what replaces it; no parameter or buffer twice."""
+    inner: Any
     for inner in module.modules():
         for name, buffer in inner._buffers.items():
             if buffer is not None:
                 yield _setter(inner._buffers, name), buffer
+        if hasattr(inner, "init_8bit_state"):
+            # bitsandbytes moves an int8 weight and its scales from the parameter to the module when it is first used.
+            if getattr(inner.weight, "CB", None) is not None:
+                inner.init_8bit_state()
+            for name in ("CB", "SCB"):
+                if isinstance(tensor := getattr(inner.state, name, None), Tensor):
+                    yield _attribute_setter(inner.state, name), tensor
     for parameter in module.parameters():
         yield _data_setter(parameter), parameter.data
         state = getattr(parameter, "quant_state", None)
@@ -299,11 +307,19 @@ class _Stream:
         self._sent.append(self._lane.copied())
 
 
+OFFLOADS: Mapping[str, Mapping[Component, Mode]] = {
+    "none": {},
+    "stage": dict.fromkeys(("prior", "vision", "glyphs", "decoder", "vae"), "stage"),
+    "stream": {**dict.fromkeys(("prior", "vision", "glyphs", "vae"), "stage"), "decoder": "stream"},
+}
+"""What a person can ask for: everything on the device; one stage after another; the decoder block by block, too."""
+
+
 class Residency:
     """Takes over the weights of a stack and has each of them on its device when a stage needs it.
 
-    `modes` names the components that are not resident; only the decoder can stream. The prior's text embedding stays
-    in host memory (a lookup for each prompt; `prior` asks for its few code rows).
+    `modes` names the components that are not resident, and whose weights the stack has in host memory; only the decoder
+    can stream. Then the prior's text embedding stays there (a lookup for each prompt; `prior` asks for its code rows).
     """
 
     def __init__(self, stack: Stack, modes: Mapping[Component, Mode] | None = None, lane: Lane | None = None) -> None:
@@ -315,10 +331,7 @@ class Residency:
         self._streams: dict[str, _Stream] = {}
         parts = _parts(stack)
         for name, modules in parts.items():
-            if modes.get(name, "resident") == "resident":
-                for module in modules:
-                    module.to(stack.device)
-            elif name != "decoder":
+            if modes.get(name, "resident") != "resident" and name != "decoder":
                 self._staged[name] = [Piece(f"{name} {index}", [module], lane) for index, module in enumerate(modules)]
         if (mode := modes.get("decoder", "resident")) == "resident":
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,17 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from glmimage.engine import Engine
+from glmimage.errors import CheckpointError
 from glmimage.events import Result
 from glmimage.models import Stack
+from glmimage.quantize import Format, Formats
 from glmimage.request import Reference, Request
-from glmimage.residency import Component, Mode, Piece, PlainLane, Residency, _Stream
+from glmimage.residency import OFFLOADS, Component, Mode, Piece, PlainLane, Residency, _Stream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OFFLOADED: dict[Component, Mode] = dict.fromkeys(("prior", "vision", "glyphs", "decoder", "vae"), "stage")
-STREAMED: dict[Component, Mode] = {**OFFLOADED, "decoder": "stream"}
+OFFLOADED, STREAMED = OFFLOADS["stage"], OFFLOADS["stream"]
 
 
 class FullError(RuntimeError):
@@ -65,7 +67,7 @@ def results(stack: Stack, request: Request, residency: Residency) -> list[Result
 
 
 @pytest.mark.parametrize("modes", [OFFLOADED, STREAMED, {"decoder": "stream"}, {"prior": "stage", "vae": "stage"}])
-def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: dict[Component, Mode]) -> None:
+def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: Mapping[Component, Mode]) -> None:
     request = Request(
         prompt='a cat and "HI"',
         width=96,
@@ -80,6 +82,30 @@ def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: dict[
     for one, other in zip(found, wanted, strict=True):
         assert np.array_equal(one.prior.target, other.prior.target)
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
+
+
+@pytest.mark.parametrize("format", ["int8", "nf4", "nf4-dq"])
+def test_quantized_weights_come_and_go_with_their_scales(tiny: Path, format: Format) -> None:
+    request = Request(prompt='a cat and "HI"', width=64, height=64, seed=3, steps=2)
+    found = []
+    for modes in (OFFLOADS["none"], STREAMED, STREAMED):
+        stack = Stack.load(tiny, formats=Formats(prior=format, decoder=format, glyphs=format))
+        for module in (*stack.prior.modules(), *stack.decoder.modules(), *stack.glyph_encoder.modules()):
+            # Repacks its weight for this processor's matrix units at the first use; a device has none.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        lane = FakeLane()
+        engine = Engine(stack, None, Residency(stack, modes, lane))
+        found += [event for _ in range(2) for event in engine.run(request) if isinstance(event, Result)]
+        assert lane.held == 0
+    for other in found[1:]:
+        assert np.array_equal(found[0].prior.target, other.prior.target)
+        assert np.array_equal(np.asarray(found[0].image), np.asarray(other.image))
+
+
+def test_the_processor_itself_has_nothing_to_offload(tiny: Path) -> None:
+    with pytest.raises(CheckpointError, match="leave it out"):
+        Engine.load(str(tiny), device="cpu", offload="stage")
 
 
 def sizes(stack: Stack) -> dict[str, int]:
