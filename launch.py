@@ -45,6 +45,13 @@ def parser() -> Arguments:
         default="miniature",
         help="miniature, a folder, or a hub id such as zai-org/GLM-Image (%(default)s)",
     )
+    words.add_argument("--bits", type=int, choices=(4, 8), help="quantize the model as it is loaded (as it is stored)")
+    words.add_argument(
+        "--offload",
+        choices=("none", "stage", "stream"),
+        default="none",
+        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+    )
     words.add_argument(
         "--data-dir", type=Path, help="where pictures are kept (the system's folder for application data)"
     )
@@ -100,6 +107,8 @@ def studio(arguments: List[str]) -> int:
             host=options.host,
             port=options.port,
             checkpoint=options.checkpoint,
+            bits=options.bits,
+            offload=options.offload,
             data_dir=options.data_dir,
             share=options.share,
             auth=options.auth,

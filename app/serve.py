@@ -41,6 +41,10 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 7860
     checkpoint: str = "miniature"
+    bits: int | None = None
+    """8 or 4: the model is quantized as it is loaded; None: as it is stored."""
+    offload: str = "none"
+    """What stays in host memory: one of `glmimage.residency.OFFLOADS`."""
     data_dir: Path | None = None
     share: bool = False
     auth: tuple[str, str] | None = None
@@ -137,13 +141,13 @@ def _worker(options: Options, load: Callable[[], Painter] | None) -> Worker:
         raise OSError(
             f"The data folder {data_dir} cannot be used ({error.strerror}); choose another with --data-dir."
         ) from None
-    worker = Worker(load or (lambda: _engine(options.checkpoint, worker)), history, expected(options.checkpoint))
+    worker = Worker(load or (lambda: _engine(options, worker)), history, expected(options.checkpoint))
     return worker
 
 
-def _engine(name: str, worker: Worker) -> Painter:
+def _engine(options: Options, worker: Worker) -> Painter:
     """A download is followed on the page and in the terminal."""
-    from glmimage import checkpoint
+    from glmimage import checkpoint, quantize
     from glmimage.download import Terminal, Transfer
 
     with Terminal() as terminal:
@@ -152,10 +156,12 @@ def _engine(name: str, worker: Worker) -> Painter:
             terminal(transfer)
             worker.report(transfer)
 
-        folder = checkpoint.find(name, report)
+        folder = checkpoint.find(options.checkpoint, report)
+    quantize.hush()
     from glmimage.engine import Engine
 
-    return Engine.load(str(folder))
+    formats = quantize.Formats.of_bits(options.bits) if options.bits else None
+    return Engine.load(str(folder), formats=formats, offload=options.offload)
 
 
 def expected(name: str) -> Defaults:

@@ -1,7 +1,7 @@
 """The command line: `python -m glmimage paint "a cat on a blue background" -o picture.png`.
 
-Arguments become a `Request`, events become progress bars and files; `fetch` downloads a checkpoint. Heavy imports wait
-until there is something to paint.
+Arguments become a `Request`, events become progress bars and files; `fetch` downloads a checkpoint, `plan` says what of
+one fits a machine, `quantize` writes a smaller copy. Heavy imports wait until there is something to paint.
 Exit codes: 0 done, 2 what was asked cannot be done (one line says why), 130 stopped by Ctrl-C.
 """
 
@@ -11,19 +11,26 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from glmimage import quantize
 from glmimage.errors import CheckpointError, GLMImageError, RequestError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from glmimage.events import Event
+    from glmimage.machines import Machine
     from glmimage.request import Request
 
 MISTAKE = 2
 INTERRUPTED = 130
+LARGEST_MEMORY = 16384
+"""GiB that a machine may be said to have."""
+MOST_REFERENCES = 16
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # No library of ours may phone home.
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ[name] = "1"
+    quantize.hush()
     try:
-        {"paint": _paint, "fetch": _fetch}[options.command](options)
+        {"paint": _paint, "fetch": _fetch, "plan": _plan, "quantize": _quantize}[options.command](options)
     except GLMImageError as error:
         print(error, file=sys.stderr)
         return MISTAKE
@@ -67,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument(
         "--checkpoint", default="miniature", metavar="NAME", help="miniature, a folder, or a hub id (miniature)"
     )
+    paint.add_argument(
+        "--bits", type=int, choices=(4, 8), help="quantize prior and decoder as they are loaded (as they are stored)"
+    )
+    paint.add_argument(
+        "--offload",
+        choices=("none", "stage", "stream"),
+        default="none",
+        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+    )
     fetch = commands.add_parser(
         "fetch",
         help="download a checkpoint",
@@ -74,7 +91,61 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("checkpoint", metavar="ID", help="hub id such as zai-org/GLM-Image, perhaps with @REVISION")
     fetch.add_argument("--check", action="store_true", help="only say what is missing")
+    plan = commands.add_parser(
+        "plan",
+        help="say what fits a machine",
+        description="Say in how many bits a checkpoint fits a machine, what stands where, and how long a run takes."
+        " Downloads nothing.",
+    )
+    plan.add_argument(
+        "--checkpoint",
+        default="zai-org/GLM-Image",
+        metavar="NAME",
+        help="miniature, a folder, or a hub id (zai-org/GLM-Image)",
+    )
+    plan.add_argument("--vram", type=float, metavar="GIB", help="free device memory; 0 is none (this machine's)")
+    plan.add_argument("--ram", type=float, metavar="GIB", help="free host memory (this machine's)")
+    plan.add_argument("--device", choices=("cuda", "rocm", "mps", "cpu"), help="kind of device (this machine's)")
+    plan.add_argument("--gpu", metavar="NAME", help="card whose speeds to take, for example 'RTX 4090'; needs --vram")
+    plan.add_argument("--size", metavar="WIDTHxHEIGHT", help="in pixels (the checkpoint's own size)")
+    plan.add_argument("--references", type=int, default=0, metavar="N", help="pictures of that size to work from (0)")
+    plan.add_argument("--count", type=int, default=1, metavar="N", help="pictures in one run (1)")
+    plan.add_argument("--steps", type=int, metavar="N", help="steps of the painter (the checkpoint's own)")
+    plan.add_argument("--bits", type=int, choices=(16, 8, 4), help="hold prior and decoder to them (the planner's own)")
+    plan.add_argument("--json", action="store_true", help="print the plan as one JSON object")
+    smaller = commands.add_parser(
+        "quantize",
+        help="write a checkpoint in 4 or 8 bits",
+        description="Write a copy of a checkpoint whose weights take 4 or 8 bits, once, so that later starts are fast.",
+    )
+    smaller.add_argument("source", metavar="SRC", help="miniature, a folder, or a hub id")
+    smaller.add_argument("target", type=Path, metavar="DST", help="folder to make")
+    smaller.add_argument("--bits", type=int, choices=(4, 8), help="of prior and decoder: 4 is nf4, 8 is int8")
+    for component in quantize.FOLDERS:
+        smaller.add_argument(
+            f"--{component}", choices=quantize.FORMATS, help=f"the format of the {component} (what --bits says)"
+        )
     return parser
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    formats = quantize.Formats.of_bits(options.bits) if options.bits else quantize.Formats()
+    named = {name: getattr(options, name) for name in quantize.FOLDERS if getattr(options, name)}
+    formats = replace(formats, **named)
+
+    from glmimage import checkpoint
+    from glmimage.download import Terminal
+    from glmimage.hub import bytes_text
+
+    with Terminal() as report:
+        folder = checkpoint.find(options.source, report)
+    from glmimage.convert import convert
+
+    with closing(convert(folder, options.target, formats)) as steps:
+        for step in steps:
+            sizes = f"{bytes_text(step.before)} -> {bytes_text(step.after)}"
+            print(f"{step.component:<8} {step.format:<7} {sizes}", flush=True)
+    print(f"The quantized checkpoint is in {options.target}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -92,6 +163,62 @@ def _fetch(options: argparse.Namespace) -> None:
     print(f"{name} is whole, in {folder}")
 
 
+def _plan(options: argparse.Namespace) -> None:
+    import json
+
+    from glmimage import memory, weights
+    from glmimage.footprint import Job, reference_size
+    from glmimage.geometry import Size
+    from glmimage.request import Request
+
+    if not 0 <= options.references <= MOST_REFERENCES:
+        raise RequestError(
+            f"The number of references {options.references} is not between 0 and {MOST_REFERENCES}; use fewer."
+        )
+    size = Size.parse(options.size) if options.size is not None else None
+    asked = Request(
+        prompt="anything",
+        width=size.width if size else None,
+        height=size.height if size else None,
+        count=options.count,
+        steps=options.steps,
+    )
+    machine = _machine(options)
+    architecture = weights.read(options.checkpoint)
+    request = asked.resolve(architecture.defaults)
+    references = (reference_size(request.size, architecture.reference_sides),) * options.references
+    held: dict[int | None, weights.Format] = {16: "bf16", 8: "int8", 4: "nf4"}
+    formats = {} if options.bits is None else dict.fromkeys(("prior", "decoder"), held[options.bits])
+    plan = memory.plan(architecture, machine, Job.of(request, references), formats)
+    print(json.dumps(plan.to_json()) if options.json else memory.table(plan))
+
+
+def _machine(options: argparse.Namespace) -> Machine:
+    """This machine, or the one that the options describe; only the first imports torch."""
+    from dataclasses import replace
+
+    from glmimage import machines
+
+    for name in ("vram", "ram"):
+        amount = getattr(options, name)
+        if amount is not None and not 0 <= amount <= LARGEST_MEMORY:
+            raise RequestError(f"The --{name} {amount:g} is not a number of GiB between 0 and {LARGEST_MEMORY}.")
+    if options.gpu is not None and options.vram is None:
+        raise RequestError("Cards of one name differ in memory; say with --vram how many GiB are free.")
+    host = None if options.ram is None else int(options.ram * 2**30)
+    if options.vram:
+        here: machines.Kind = "mps" if sys.platform == "darwin" else "cuda"
+        kind: machines.Kind = options.device or machines.kind_of(options.gpu or "") or here
+        host = machines.free_host_memory() if host is None else host
+        if kind in ("mps", "cpu"):
+            host = int(options.vram * 2**30)
+        return machines.tabulated(kind, int(options.vram * 2**30), host, options.gpu or "")
+    machine = machines.find(options.device if options.vram is None else "cpu")
+    if host is None:
+        return machine
+    return replace(machine, host_memory=host, device_memory=host if machine.unified else machine.device_memory)
+
+
 def _paint(options: argparse.Namespace) -> None:
     request = _request(options)
     names = _names(options.output, request.count)
@@ -106,7 +233,8 @@ def _paint(options: argparse.Namespace) -> None:
         bars.show("loading", 0, 1)
         from glmimage.engine import Engine
 
-        engine = Engine.load(str(folder))
+        formats = quantize.Formats.of_bits(options.bits) if options.bits else None
+        engine = Engine.load(str(folder), formats=formats, offload=options.offload)
         bars.show("loading", 1, 1)
         _follow(engine.run(request, previews=False), names, bars)
     finally:

@@ -61,6 +61,14 @@ def find(name: str, report: download.Report | None = None) -> Path:
     return _local(name) or download.verified(name) or _fetch(name, report)
 
 
+def here(name: str) -> Path | None:
+    """The folder of checkpoint `name` as far as it is on this machine, whole or not; None for a hub id that is not.
+
+    Opens no connection. Raises CheckpointError for what is no name.
+    """
+    return _local(name) or hub.snapshot(name)
+
+
 def fetch(name: str, report: download.Report | None = None) -> Path:
     """Like `find`, but asks the hub for the newest commit of a hub id, and verifies the folder.
 
@@ -145,17 +153,30 @@ def missing(folder: Path) -> list[str]:
 
 
 def _missing_weights(part: Path, stem: str) -> list[str]:
+    files = _shards(part, stem)
+    lacking = [file for file in files if not file.is_file()]
+    short = [file for file in files if file not in lacking and not _is_whole(file)]
+    return [f"{part.name}/{file.name}" for file in lacking] + [f"the end of {part.name}/{file.name}" for file in short]
+
+
+def shards(part: Path) -> list[Path]:
+    """The files that hold the weights of a part's folder, as its index lists them. Raises CheckpointError."""
+    return _shards(part, _WEIGHTS[part.name])
+
+
+def _shards(part: Path, stem: str) -> list[Path]:
     index = part / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        shards = _object(index).get("weight_map")
-        if not isinstance(shards, dict):
-            raise CheckpointError(f"The file {index} lists no weights; download or write the checkpoint again.")
-        names = sorted({str(shard) for shard in shards.values()})
-    else:
-        names = [f"{stem}.safetensors"]
-    lacking = [name for name in names if not (part / name).is_file()]
-    short = [name for name in names if name not in lacking and not _is_whole(part / name)]
-    return [f"{part.name}/{name}" for name in lacking] + [f"the end of {part.name}/{name}" for name in short]
+    if not index.is_file():
+        return [part / f"{stem}.safetensors"]
+    listed = _object(index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise CheckpointError(f"The file {index} lists no weights; download or write the checkpoint again.")
+    return [part / name for name in sorted({str(shard) for shard in listed.values()})]
+
+
+def layout(folder: Path) -> list[Path]:
+    """Every file of a checkpoint that belongs to it, with its model card and licence."""
+    return [file for pattern in (*_DOWNLOAD, "README.md", "LICENSE*") for file in sorted(folder.glob(pattern))]
 
 
 def _is_whole(path: Path) -> bool:

@@ -45,6 +45,25 @@ class PaintedReference(Protocol):
     def latents(self) -> Tensor: ...  # [1, C, H, W] normalised
 
 
+class Layers(Protocol):
+    """Has the transformer's layers in place, one after the other; `residency.Residency` where they come and go."""
+
+    def blocks(self) -> Iterator[Any]: ...  # every block, in order
+    def modulations(self) -> Iterator[Any]: ...  # the same, for their AdaLN layers alone
+
+
+class _InPlace:
+    """All layers are where they are needed."""
+
+    def __init__(self, decoder: GlmImageTransformer2DModel) -> None:
+        self._decoder = decoder
+
+    def blocks(self) -> Iterator[Any]:
+        return iter(self._decoder.transformer_blocks)
+
+    modulations = blocks
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Conditions:
     """All that the decoder paints from."""
@@ -86,16 +105,18 @@ def denoise(
     *,
     steps: int,
     stop: threading.Event | None = None,
+    layers: Layers | None = None,
 ) -> Iterator[Step]:
     """Paints: yields a `Step` after every step, the last one holds the finished latents.
 
-    noise [B, C, H, W]: standard normal, one draw a picture. Raises Stopped at the next step once `stop` is set.
+    noise [B, C, H, W]: standard normal, one draw a picture; layers None: all are in place.
+    Raises Stopped at the next step once `stop` is set.
     With equal weights, codes and noise the latents are those of `GlmImagePipeline`.
     """
     grid = conditions.size.patch_grid
     timesteps, sigmas = flow.schedule(steps, grid[0] * grid[1], scheduler_config)
     latents = noise.to(decoder.device, torch.float32)
-    painter = Painter(decoder, conditions, timesteps, stop)
+    painter = Painter(decoder, conditions, timesteps, stop, layers)
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if stop is not None and stop.is_set():
             raise Stopped
@@ -128,24 +149,26 @@ class _Modulations(NamedTuple):
     shift_out: Tensor
 
 
-def modulations(decoder: GlmImageTransformer2DModel, timesteps: Tensor, size: Size) -> _Modulations:
+def modulations(
+    decoder: GlmImageTransformer2DModel, timesteps: Tensor, size: Size, layers: Layers | None = None
+) -> _Modulations:
     """The AdaLN vectors of every layer for timesteps [S] as the model is conditioned on them (t - 1)."""
     device, dtype = decoder.device, decoder.dtype
     count = timesteps.numel()
     target = torch.tensor([[size.height, size.width]], device=device, dtype=dtype).expand(count, 2)
     crop = torch.zeros_like(target)
     embedding = decoder.time_condition_embed(timesteps.to(device), target, crop, dtype)
-    layers = []
-    for block in decoder.transformer_blocks:
+    vectors = []
+    for block in (layers or _InPlace(decoder)).modulations():
         # The twelve in upstream's order: shift, scale, gate of attention, then of feed-forward; image before glyphs.
         parts = block.norm1.linear(embedding).chunk(12, dim=1)
         streams = []
         for first in (0, 1):
             shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts[first::2]
             streams.append(_Stream(shift_a, 1 + scale_a, gate_a, shift_f, 1 + scale_f, gate_f))
-        layers.append((streams[0], streams[1]))
+        vectors.append((streams[0], streams[1]))
     scale, shift = decoder.norm_out.linear(embedding).chunk(2, dim=1)
-    return _Modulations(layers, 1 + scale, shift)
+    return _Modulations(vectors, 1 + scale, shift)
 
 
 def rotary(grid: tuple[int, int], width: int, theta: float, device: torch.device) -> Tensor:
@@ -272,15 +295,17 @@ class Painter:
         conditions: Conditions,
         timesteps: Tensor,
         stop: threading.Event | None = None,
+        layers: Layers | None = None,
     ) -> None:
         """timesteps [S]: the unshifted whole numbers of `flow.schedule`."""
         self._decoder = decoder
+        self._through = layers or _InPlace(decoder)
         self._guidance = conditions.guidance
         self._grid = conditions.size.patch_grid
         self._pictures = pictures = conditions.codes.shape[0]
         tokens = self._grid[0] * self._grid[1]
         self._rotation = self._rotary(self._grid)
-        self._modulations = modulations(decoder, timesteps - 1, conditions.size)
+        self._modulations = modulations(decoder, timesteps - 1, conditions.size, self._through)
 
         texts = [conditions.glyphs]
         self._priors = [self._project_codes(conditions.codes)]
@@ -338,16 +363,15 @@ class Painter:
 
         remember: only the keys and values are wanted, so the last layer ends with them.
         """
-        blocks = self._decoder.transformer_blocks
-        for index, block in enumerate(blocks):
-            last = index + 1 == len(blocks)
+        for index, block in enumerate(self._through.blocks()):
+            last = index + 1 == len(vectors.layers)
             image_at, glyphs_at = (stream.at(step) for stream in vectors.layers[index])
             projected_image = self._project(block, image, image_at, queries=not (last and remember))
             projected_glyphs = self._project(block, glyphs, glyphs_at, queries=not last) if len(glyphs) else None
             for branch in branches:
                 branch.write(index, projected_image, projected_glyphs, rotation)
             if last and remember:
-                break
+                continue
             for branch in branches:
                 attended = branch.attend(index, image_only=last)
                 mixed = linear(block.attn1.to_out[0], attended.flatten(0, 1)).view(attended.shape)
@@ -374,7 +398,8 @@ class Painter:
         rows, columns = reference.latents.shape[-2:]
         prior = self._project_codes(reference.codes[None])
         image = (self._patches(reference.latents) + prior)[0]
-        vectors = modulations(self._decoder, torch.zeros(1), Size(columns * LATENT, rows * LATENT))
+        size = Size(columns * LATENT, rows * LATENT)
+        vectors = modulations(self._decoder, torch.zeros(1), size, self._through)
         rotation = self._rotary((rows // 2, columns // 2))
         self._layers(image, image[:0], [branch], rotation, vectors, 0, remember=True)
 

@@ -29,6 +29,10 @@ class GlyphError(GLMImageError):
     """The quoted strings of a prompt are more than the glyph encoder takes."""
 
 
+class MachineError(GLMImageError):
+    """This machine cannot do what was asked: its memory is too small, or it lacks the device."""
+
+
 class TrainingError(GLMImageError):
     """A training run cannot start or go on."""
 

@@ -1,28 +1,42 @@
 """The upstream classes of one checkpoint, loaded and ready.
 
 `Stack` owns the modules; the stages read their submodules and run forward passes of their own. Weights are safetensors
-only, every missing tensor is an error, and nothing here decides what stays on the device during a run.
+only, every missing tensor is an error, and nothing here decides what stays on the device during a run. Quantized
+weights load as they are; others are quantized one tensor at a time as they are read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, GlmImageTransformer2DModel
+from diffusers.quantizers.auto import DiffusersAutoQuantizer
 from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
+from torch import nn
 from transformers import ByT5Tokenizer, GlmImageForConditionalGeneration, GlmImageProcessor, T5EncoderModel
 from transformers.models.glm_image.image_processing_pil_glm_image import GlmImageImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from glmimage.checkpoint import read_defaults, verify
+from glmimage import quantize
+from glmimage.checkpoint import read_defaults, shards, verify
 from glmimage.errors import CheckpointError
+from glmimage.quantize import Component, Format, Formats
 from glmimage.request import Defaults
+
+_CLASSES: dict[Component, type[Any]] = {
+    "prior": GlmImageForConditionalGeneration,
+    "decoder": GlmImageTransformer2DModel,
+    "glyphs": T5EncoderModel,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,11 +58,22 @@ class Stack:
     """What the stages keep between runs, by stage; dies with the stack."""
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Stack:
-        """Loads the checkpoint in `folder` onto `device`. Raises CheckpointError.
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        formats: Formats | None = None,
+        offloaded: bool = False,
+    ) -> Stack:
+        """Loads the checkpoint in `folder` onto `device`, or, `offloaded`, into host memory, to run on `device`.
+
+        Raises CheckpointError.
 
         `dtype` None: float32 on the CPU and on GPUs without bfloat16, else bfloat16. float16 is refused: the VAE
-        overflows to black pictures.
+        overflows to black pictures. `formats` None: every component as it is stored. What is quantized keeps its format
+        and computes in `dtype`.
         """
         verify(folder)
         place = _device(device)
@@ -57,16 +82,18 @@ class Stack:
         if dtype not in (torch.float32, torch.bfloat16, torch.float64):
             raise CheckpointError(f"The stack cannot run in {dtype}; use float32 or bfloat16.")
 
-        def part(kind: type[Any], name: str) -> Any:
-            return _load(kind, folder / name, dtype).to(place)
+        home = torch.device("cpu") if offloaded else place
 
-        with _quiet():
+        def part(component: Component) -> Any:
+            return load_component(component, folder, getattr(formats, component, None), home, dtype)
+
+        with quiet():
             return cls(
-                prior=part(GlmImageForConditionalGeneration, "vision_language_encoder"),
+                prior=part("prior"),
                 processor=_processor(folder / "processor"),
-                decoder=part(GlmImageTransformer2DModel, "transformer"),
-                vae=part(AutoencoderKL, "vae"),
-                glyph_encoder=part(T5EncoderModel, "text_encoder"),
+                decoder=part("decoder"),
+                vae=_load(AutoencoderKL, folder / "vae", dtype).to(home),
+                glyph_encoder=part("glyphs"),
                 glyph_tokenizer=ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
                 scheduler_config=_scheduler_config(folder / "scheduler" / "scheduler_config.json"),
                 defaults=read_defaults(folder),
@@ -81,23 +108,139 @@ class Stack:
         return int(self.prior.config.vq_config.num_embeddings)
 
 
-def _load(kind: type[Any], folder: Path, dtype: torch.dtype) -> Any:
-    """One module from safetensors, whole, frozen."""
-    try:
-        module, report = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
+def load_component(
+    component: Component, folder: Path, format: Format | None, place: torch.device, dtype: torch.dtype
+) -> Any:
+    """The upstream module of one component of the checkpoint in `folder`, on `place`, in eval mode.
+
+    `format` None: as it is stored. Quantizing holds at most one tensor unquantized. Raises CheckpointError, also where
+    the weights are stored in another quantized format than asked for: they cannot be made what they were.
+    """
+    part = folder / quantize.FOLDERS[component]
+    stored = quantize.stored_format(part)
+    if format not in (None, stored) and stored != "bf16":
+        raise CheckpointError(
+            f"The weights in {part} are stored in {stored} and cannot become {format}; load them as they are, or use"
+            " the checkpoint that they were made from."
         )
+    if stored == "bf16" and format in (None, "bf16"):
+        return _load(_CLASSES[component], part, dtype).to(place)
+    quantize.require()
+    asked = quantize.options(component, format) if stored == "bf16" and format else None
+    if component == "decoder":
+        module = _checked(part, lambda: _load_decoder(part, asked, place, dtype))
+    else:
+        config = {"quantization_config": transformers.BitsAndBytesConfig(**asked)} if asked else {}
+        module = _load(_CLASSES[component], part, dtype, device_map={"": place}, **config)
+    for inner in module.modules():
+        _fit(inner, dtype)
+    return module
+
+
+def empty_component(component: Component, folder: Path) -> Any:
+    """The upstream module of one component on the meta device, unquantized: names and shapes without weights.
+
+    Raises CheckpointError.
+    """
+    kind, part = _CLASSES[component], folder / quantize.FOLDERS[component]
+    try:
+        with torch.device("meta"):
+            if component == "decoder":
+                config = kind.load_config(part, local_files_only=True)
+                config.pop("quantization_config", None)
+                return kind.from_config(config)
+            return kind(kind.config_class.from_pretrained(part, local_files_only=True))
+    # A config that means nothing fails where its numbers are used.
+    except Exception as error:
+        raise CheckpointError(
+            f"The file {part / 'config.json'} cannot be used ({_reason(error)}); download or write it again."
+        ) from error
+
+
+def _load(kind: type[Any], folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """One module from safetensors, whole, frozen."""
+
+    def load() -> tuple[Any, list[str]]:
+        module, report = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype, **options
+        )
+        return module, [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
+
+    return _checked(folder, load)
+
+
+def _checked(folder: Path, load: Callable[[], tuple[Any, list[str]]]) -> Any:
+    """What `load` gives, frozen, unless it fails or lacks tensors."""
+    try:
+        module, missing = load()
     # Damaged files raise OSError, ValueError, RuntimeError, KeyError or safetensors' own error.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"The weights in {folder} cannot be loaded ({reason}); download or write them again."
+            f"The weights in {folder} cannot be loaded ({_reason(error)}); download or write them again."
         ) from error
-    if missing := sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]]):
+    if missing:
         raise CheckpointError(
-            f"The weights in {folder} lack {len(missing)} tensors such as {missing[0]}; download or write them again."
+            f"The weights in {folder} lack {len(missing)} tensors such as {min(missing)}; download or write them again."
         )
     return module.eval().requires_grad_(False)
+
+
+def _load_decoder(
+    folder: Path, asked: dict[str, Any] | None, place: torch.device, dtype: torch.dtype
+) -> tuple[Any, list[str]]:
+    """The decoder, and the names that its files lack; quantized as `asked`, or as it is stored.
+
+    Done by diffusers' quantizer, one tensor after another. Its `from_pretrained` would do, but refuses to start without
+    a GPU, which bitsandbytes does not need.
+    """
+    stored = GlmImageTransformer2DModel.load_config(folder, local_files_only=True).get("quantization_config")
+    config = diffusers.BitsAndBytesConfig(**asked) if asked else stored
+    quantizer = DiffusersAutoQuantizer.from_config(config, pre_quantized=not asked)
+    module = empty_component("decoder", folder.parent)
+    quantizer.preprocess_model(module, device_map=None, keep_in_fp32_modules=[])
+    missing = []
+    with ExitStack() as files:
+        opened = [files.enter_context(safe_open(file, framework="pt")) for file in shards(folder)]
+        places = {key: file for file in opened for key in file.keys()}  # noqa: SIM118 - not a mapping
+        for name, parameter in list(module.named_parameters()):
+            # The tensor and, where it is stored quantized, what belongs to it: weight.absmax ..., SCB, weight_format.
+            layer = name.removesuffix("weight")
+            kin = [
+                key for key in places if key.startswith(f"{name}.") or key in (f"{layer}SCB", f"{layer}weight_format")
+            ]
+            tensors = {key: places[key].get_tensor(key) for key in (name, *kin) if key in places}
+            tensor = tensors.get(name)
+            # 4 bits are stored flat.
+            if tensor is None or (tensor.dtype != torch.uint8 and tensor.shape != parameter.shape):
+                missing.append(name)
+                continue
+            if tensor.is_floating_point():
+                tensor = tensor.to(dtype)
+            if quantizer.check_if_quantized_param(module, tensor, name, tensors):
+                quantizer.create_quantized_param(module, tensor, name, place, tensors)
+            else:
+                owner, _, own = name.rpartition(".")
+                setattr(module.get_submodule(owner), own, nn.Parameter(tensor.to(place), requires_grad=False))
+    quantizer.postprocess_model(module)
+    # Both are what diffusers' `save_pretrained` reads.
+    module.hf_quantizer = quantizer
+    module.register_to_config(quantization_config=quantizer.quantization_config)
+    return module, missing
+
+
+def _fit(module: nn.Module, dtype: torch.dtype) -> None:
+    """Brings a module to `dtype`, whatever its file says, and a 4-bit layer to a kernel that can do its shape."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    # transformers leaves what is not quantized in the file's dtype, but for the biases.
+    for parameter in module.parameters(recurse=False):
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    if isinstance(module, Linear4bit):
+        module.compute_dtype = dtype
+        # What the repacking for AVX512-BF16 asserts; other shapes go through a copy in `dtype`.
+        if module.in_features % quantize.BLOCK or module.out_features % 32:
+            module.support_avx512bf16_for_cpu = False
 
 
 def _processor(folder: Path) -> GlmImageProcessor:
@@ -107,9 +250,8 @@ def _processor(folder: Path) -> GlmImageProcessor:
         if not isinstance(processor.image_processor, GlmImageImageProcessorPil):
             processor.image_processor = GlmImageImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"The processor in {folder} cannot be loaded ({reason}); download or write it again."
+            f"The processor in {folder} cannot be loaded ({_reason(error)}); download or write it again."
         ) from error
     return processor
 
@@ -122,6 +264,11 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"The file {path} is not a JSON object; download or write it again.")
     return config
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _device(name: str) -> torch.device:
@@ -142,7 +289,7 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps the libraries' loading bars off the terminal; ours are the only ones."""
     bars = (transformers_logging.is_progress_bar_enabled(), diffusers_logging.is_progress_bar_enabled())
     transformers_logging.disable_progress_bar()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,11 +24,15 @@ from PIL import Image
 from torch import Tensor
 
 from glmimage import flow, latents
-from glmimage.decoder import Conditions, Painter
+from glmimage.decoder import Conditions, Layers, Painter
 from glmimage.geometry import LATENT, Grid
+from glmimage.glyphs import encode_glyphs
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, GlmImageTransformer2DModel
+    from diffusers import AutoencoderKL
+
+    from glmimage.models import Stack
+    from glmimage.residency import Residency
 
 LONGEST = 512
 """Longest side of a preview in pixels."""
@@ -43,19 +47,6 @@ _RIDGE = 0.01
 """Share of the mean variance of the embedding that is added to its diagonal."""
 
 
-class Paints(Protocol):
-    """What is needed of a `models.Stack`."""
-
-    @property
-    def decoder(self) -> GlmImageTransformer2DModel: ...
-    @property
-    def vae(self) -> AutoencoderKL: ...
-    @property
-    def scheduler_config(self) -> dict[str, Any]: ...
-    @property
-    def kept(self) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Palette:
     """The colours of one checkpoint."""
@@ -66,13 +57,17 @@ class Palette:
     """[C + 1, 3] float32 on the CPU: colours in -1..1 = latents @ this[:-1] + this[-1]."""
 
 
-def palette(stack: Paints, empty_glyphs: Tensor) -> Palette:
-    """The stack's colours, fitted at the first call; deterministic."""
+def palette(stack: Stack, residency: Residency) -> Palette:
+    """The stack's colours, fitted at the first call, outside of any stage; deterministic."""
     kept = stack.kept.get("palette")
     if not isinstance(kept, Palette):
-        matrix = _fit_latents(stack.vae)
-        kept = Palette(_fit_codes(stack, empty_glyphs, matrix), matrix)
-        stack.kept["palette"] = kept
+        with residency.stage("glyphs"):
+            empty_glyphs = encode_glyphs(stack, ())
+        with residency.stage("decoding"):
+            matrix = _fit_latents(stack.vae)
+        with residency.stage("painting"):
+            codes = _fit_codes(stack, residency, empty_glyphs, matrix)
+        kept = stack.kept["palette"] = Palette(codes, matrix)
     return kept
 
 
@@ -137,7 +132,7 @@ def _shapes(generator: torch.Generator) -> Tensor:
     return pictures
 
 
-def _fit_codes(stack: Paints, empty_glyphs: Tensor, matrix: Tensor) -> NDArray[np.uint8]:
+def _fit_codes(stack: Stack, layers: Layers, empty_glyphs: Tensor, matrix: Tensor) -> NDArray[np.uint8]:
     decoder = stack.decoder
     generator = torch.Generator().manual_seed(0)
     embedding = decoder.prior_token_embedding.weight.detach().float().cpu()
@@ -151,7 +146,7 @@ def _fit_codes(stack: Paints, empty_glyphs: Tensor, matrix: Tensor) -> NDArray[n
             conditions = Conditions(codes=grids, glyphs=empty_glyphs, empty_glyphs=empty_glyphs, guidance=1.0)
             noise = torch.randn(len(codes), decoder.config.in_channels, 4 * side, 4 * side, generator=generator)
             noise = noise.to(decoder.device)
-            velocity = Painter(decoder, conditions, timesteps).velocity(noise, 0)
+            velocity = Painter(decoder, conditions, timesteps, layers=layers).velocity(noise, 0)
             clean = flow.clean_estimate(noise, velocity, float(sigmas[0])).cpu()
             seen.append(_mix(matrix, clean.mean((2, 3))))
     colours = _mix(_ridge(embedding[tried], torch.cat(seen), _RIDGE), embedding)

@@ -342,11 +342,13 @@ class _Run:
         self.scale = attention.scaling
         self.vocabulary = config.vision_vocab_size
         self.pictures = pictures
-        self.embed = model.embed_tokens
+        # Of the text embedding, which may lie in host memory, a run needs the prompt's rows and the codes'.
+        self.embedding = model.embed_tokens.weight
+        self.code_embedding = self.embedding[: stack.codes].to(stack.device)
         self.layers = _layers(stack)
         self.norm = _norm(model.norm)
         self.head = _head(stack)
-        self.ids = _fill(prompt, references).to(stack.device)
+        self.ids = _fill(prompt, references).to(self.embedding.device)
         self.prompt_length = len(prompt.ids)
         length = self.prompt_length + prompt.count - 1
         with torch.inference_mode():
@@ -375,7 +377,7 @@ class _Run:
     def prefill(self) -> Tensor:
         """Runs the prompt once, fills every picture's cache, and returns the first logits [B, 1, codes]."""
         with torch.inference_mode():
-            x = self.embed(self.ids)
+            x = F.embedding(self.ids, self.embedding).to(self.code_embedding.device)
             cos, sin = self.prompt_rotary
             for layer, cache in zip(self.layers, self.cache, strict=True):
                 mixed = layer.project(layer.norm_in(x)).view(len(x), -1, self.width)
@@ -406,7 +408,7 @@ class _Run:
             if count > 1:
                 seen = torch.ones(count, end, dtype=torch.bool, device=codes_BS.device).tril(place)
                 mask = seen.repeat(heads // shared, 1)
-            x = self.embed(codes_BS).view(pictures * count, -1)
+            x = F.embedding(codes_BS, self.code_embedding).view(pictures * count, -1)
             for layer, cache in zip(self.layers, self.cache, strict=True):
                 mixed = layer.project(layer.norm_in(x)).view(pictures, count, -1, self.width)
                 mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin).transpose(1, 2)

@@ -22,8 +22,12 @@ ENGINE = (
     "download",
     "checkpoint",
     "quantize",
+    "weights",
+    "machines",
+    "footprint",
     "memory",
     "models",
+    "convert",
     "residency",
     "flow",
     "latents",
@@ -38,8 +42,13 @@ ENGINE = (
     "engine",
     "__main__",
 )
-"""Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share."""
-LIGHT = ("glmimage", *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint")))
+"""Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share;
+weights (bytes), machines (speeds) and footprint (activations) are what the planner adds up."""
+PLANNER = ("weights", "machines", "footprint", "memory")
+LIGHT = (
+    "glmimage",
+    *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", "quantize", *PLANNER)),
+)
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 
 

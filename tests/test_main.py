@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,15 @@ def test_the_same_seed_gives_the_same_picture(tiny: Path, tmp_path: Path, capsys
         (["paint", "x", "--checkpoint", "no-such-folder"], "no-such-folder"),
         (["paint", "x", "-o", "picture.jpg"], "PNG"),
         (["paint", "x", "-o", "missing/picture.png"], "no folder missing"),
+        (["plan", "--vram", "much"], "invalid float value"),
+        (["plan", "--vram", "-1"], "--vram -1"),
+        (["plan", "--vram", "nan"], "--vram nan"),
+        (["plan", "--gpu", "RTX 4090"], "--vram"),
+        (["plan", "--vram", "12", "--references", "-1"], "number of references -1"),
+        (["plan", "--vram", "12", "--count", "0"], "count 0"),
+        (["plan", "--vram", "12", "--size", "4096x4096"], "outside what zai-org/GLM-Image can make"),
+        (["plan", "--vram", "1", "--ram", "64"], "no size fits"),
+        (["plan", "--vram", "12", "--checkpoint", "no-such-folder"], "no-such-folder"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -115,6 +125,37 @@ def test_mistakes_are_one_line(
     # Nothing but progress bars before it, and no picture.
     assert all("|" in line for line in said.replace("\r", "\n").strip().splitlines()[:-1] if line.strip())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["plan", "--vram", "12", "--ram", "32", "--size", "1000x1024", "--references", "2", "--gpu", "RTX 4090"]
+    assert main(common) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("zai-org/GLM-Image: 1 x 992x1024 with 2 references, 50 steps, on RTX 4090")
+    assert "decoder: references" in printed
+    assert main([*common, "--json", "--bits", "4"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["peak"] <= 12 * 2**30
+    assert plan["job"]["references"] == ["992x1024", "992x1024"]
+    assert {place["format"] for place in plan["placements"]} == {"bf16", "nf4"}
+
+
+def test_a_plan_for_a_folder_and_this_processor(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--vram", "0", "--ram", "8", "--checkpoint", str(tiny), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["checkpoint"], plan["machine"]["kind"], plan["machine"]["measured"]) == ("tiny", "cpu", True)
+    assert plan["machine"]["device_memory"] == 8 * 2**30
+    assert plan["job"]["size"] == "64x64"
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom glmimage.__main__ import main\n"
+        "assert main(['plan', '--vram', '8', '--json']) == 0\n"
+        "assert not {'torch', 'transformers', 'diffusers', 'numpy', 'PIL'} & set(sys.modules), 'heavy'\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
 
 
 def test_help_is_instant() -> None:

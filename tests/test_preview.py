@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from glmimage import latents, preview
-from glmimage.glyphs import encode_glyphs
+from glmimage.residency import Residency
 
 if TYPE_CHECKING:
     from glmimage.models import Stack
@@ -92,8 +92,8 @@ def test_codes_take_the_colours_that_the_decoder_paints(tiny_stack: Stack) -> No
     with torch.no_grad():
         weight[::2] = torch.ones(weight.shape[1]) * 3
         weight[1::2] = -weight[::2]
-    stack = SimpleNamespace(decoder=decoder, vae=tiny_stack.vae, scheduler_config=tiny_stack.scheduler_config, kept={})
-    colours = preview.palette(stack, encode_glyphs(tiny_stack, ())).codes.astype(int)
+    stack = dataclasses.replace(tiny_stack, decoder=decoder, kept={})
+    colours = preview.palette(stack, Residency(stack)).codes.astype(int)
     assert colours.shape == (64, 3)
     assert (colours[::2] == colours[0]).all()
     assert (colours[1::2] == colours[1]).all()
@@ -101,12 +101,12 @@ def test_codes_take_the_colours_that_the_decoder_paints(tiny_stack: Stack) -> No
 
 
 def test_the_palette_is_fitted_once_and_the_same_again(tiny_stack: Stack) -> None:
-    empty = encode_glyphs(tiny_stack, ())
+    residency = Residency(tiny_stack)
     tiny_stack.kept.pop("palette", None)
-    first = preview.palette(tiny_stack, empty)
-    assert preview.palette(tiny_stack, empty) is first
+    first = preview.palette(tiny_stack, residency)
+    assert preview.palette(tiny_stack, residency) is first
     tiny_stack.kept.pop("palette")
-    second = preview.palette(tiny_stack, empty)
+    second = preview.palette(tiny_stack, residency)
     assert np.array_equal(first.codes, second.codes)
     assert torch.equal(first.latents, second.latents)
     assert first.codes.dtype == np.uint8

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmimage.errors import GLMImageError
+from glmimage.quantize import hush
 
 if TYPE_CHECKING:
     from glmimage.train.release import Parts
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    hush()
     try:
         return run(arguments)
     except GLMImageError as error:
