@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, GlmImageTransformer2DModel
 from diffusers.quantizers.auto import DiffusersAutoQuantizer
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import ByT5Tokenizer, GlmImageForConditionalGeneration, GlmImageProcessor, T5EncoderModel
 from transformers.models.glm_image.image_processing_pil_glm_image import GlmImageImageProcessorPil
 from transformers.utils import logging as transformers_logging
@@ -198,34 +198,41 @@ def _load_decoder(
     quantizer = DiffusersAutoQuantizer.from_config(config, pre_quantized=not asked)
     module = empty_component("decoder", folder.parent)
     quantizer.preprocess_model(module, device_map=None, keep_in_fp32_modules=[])
+    places: dict[str, Path] = {}
+    for file in shards(folder):
+        with safe_open(file, framework="pt") as opened:
+            places |= dict.fromkeys(opened.keys(), file)
     missing = []
-    with ExitStack() as files:
-        opened = [files.enter_context(safe_open(file, framework="pt")) for file in shards(folder)]
-        places = {key: file for file in opened for key in file.keys()}  # noqa: SIM118 - not a mapping
-        for name, parameter in list(module.named_parameters()):
-            # The tensor and, where it is stored quantized, what belongs to it: weight.absmax ..., SCB, weight_format.
-            layer = name.removesuffix("weight")
-            kin = [
-                key for key in places if key.startswith(f"{name}.") or key in (f"{layer}SCB", f"{layer}weight_format")
-            ]
-            tensors = {key: places[key].get_tensor(key) for key in (name, *kin) if key in places}
-            tensor = tensors.get(name)
-            # 4 bits are stored flat.
-            if tensor is None or (tensor.dtype != torch.uint8 and tensor.shape != parameter.shape):
-                missing.append(name)
-                continue
-            if tensor.is_floating_point():
-                tensor = tensor.to(dtype)
-            if quantizer.check_if_quantized_param(module, tensor, name, tensors):
-                quantizer.create_quantized_param(module, tensor, name, place, tensors)
-            else:
-                owner, _, own = name.rpartition(".")
-                setattr(module.get_submodule(owner), own, nn.Parameter(tensor.to(place), requires_grad=False))
+    for name, parameter in list(module.named_parameters()):
+        # The tensor and, where it is stored quantized, what belongs to it: weight.absmax ..., SCB, weight_format.
+        layer = name.removesuffix("weight")
+        kin = [key for key in places if key.startswith(f"{name}.") or key in (f"{layer}SCB", f"{layer}weight_format")]
+        tensors = {key: _read(places[key], key) for key in (name, *kin) if key in places}
+        tensor = tensors.get(name)
+        # 4 bits are stored flat.
+        if tensor is None or (tensor.dtype != torch.uint8 and tensor.shape != parameter.shape):
+            missing.append(name)
+            continue
+        if tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        if quantizer.check_if_quantized_param(module, tensor, name, tensors):
+            quantizer.create_quantized_param(module, tensor, name, place, tensors)
+        else:
+            owner, _, own = name.rpartition(".")
+            # A copy: what is a piece of the file keeps all of it that was read in memory.
+            setattr(module.get_submodule(owner), own, nn.Parameter(tensor.to(place, copy=True), requires_grad=False))
     quantizer.postprocess_model(module)
     # Both are what diffusers' `save_pretrained` reads.
     module.hf_quantizer = quantizer
     module.register_to_config(quantization_config=quantizer.quantization_config)
     return module, missing
+
+
+def _read(file: Path, key: str) -> Tensor:
+    """One tensor; the file is opened anew each time, so that no more of it stays mapped."""
+    with safe_open(file, framework="pt") as opened:
+        tensor: Tensor = opened.get_tensor(key)
+    return tensor
 
 
 def _fit(module: nn.Module, dtype: torch.dtype) -> None:
