@@ -8,7 +8,7 @@ share memory (joined queries, keys and values, tied embeddings) share it on the 
 Three ways to run, by component:
 - resident: on the device from start to end;
 - stage: on the device while its stage runs (`stage`);
-- stream: only the decoder, block by block, the next block on its way while one computes (`Streamed.blocks`). All
+- stream: only the decoder, block by block, the next block on its way while one computes (`Residency.blocks`). All
   guidance branches go through a block in one visit, so each step reads the weights once.
 
 The AdaLN layers of a decoder that is not resident are visited one by one, once a run: their results for all steps are
@@ -145,8 +145,7 @@ class _Held(NamedTuple):
 class Piece:
     """Modules whose weights come and go together. Taking them over leaves the modules empty."""
 
-    def __init__(self, name: str, modules: Iterable[nn.Module], lane: Lane) -> None:
-        self.name = name
+    def __init__(self, modules: Iterable[nn.Module], lane: Lane) -> None:
         self._lane = lane
         found = [tensor for module in modules for tensor in _tensors(module)]
         # Tensors of one storage keep their places to one another; only the stretch that they use is taken.
@@ -178,10 +177,6 @@ class Piece:
         self._there: Tensor | None = None
         self.drop()
 
-    @property
-    def there(self) -> bool:
-        return self._there is not None
-
     def send(self, memory: Tensor | None = None) -> None:
         """Queues the copy to the device, into `memory` (at least `nbytes`) or new memory; `place` makes it usable."""
         self._there = self._lane.allocate(self.nbytes) if memory is None else memory[: self.nbytes]
@@ -194,10 +189,9 @@ class Piece:
             held.put(held.view(self._there))
 
     def bring(self) -> None:
-        if not self.there:
-            self.send()
-            self._lane.before_work(self._lane.copied())
-            self.place()
+        self.send()
+        self._lane.before_work(self._lane.copied())
+        self.place()
 
     def drop(self) -> None:
         """Leaves the modules empty, and the device without the piece."""
@@ -332,14 +326,12 @@ class Residency:
         parts = _parts(stack)
         for name, modules in parts.items():
             if modes.get(name, "resident") != "resident" and name != "decoder":
-                self._staged[name] = [Piece(f"{name} {index}", [module], lane) for index, module in enumerate(modules)]
+                self._staged[name] = [Piece([module], lane) for module in modules]
         if (mode := modes.get("decoder", "resident")) == "resident":
             return
-        modulations = [Piece(f"modulation {i}", [block.norm1.linear], lane) for i, block in enumerate(self._blocks)]
-        blocks = [
-            Piece(f"block {i}", _all_but(block, block.norm1.linear), lane) for i, block in enumerate(self._blocks)
-        ]
-        self._staged["decoder"] = [Piece("decoder", _all_but(decoder, *self._blocks), lane)]
+        modulations = [Piece([block.norm1.linear], lane) for block in self._blocks]
+        blocks = [Piece(_all_but(block, block.norm1.linear), lane) for block in self._blocks]
+        self._staged["decoder"] = [Piece(_all_but(decoder, *self._blocks), lane)]
         self._streams["modulations"] = _Stream(modulations, lane)
         if mode == "stream":
             self._streams["blocks"] = _Stream(blocks, lane)

@@ -190,7 +190,7 @@ class Order(FakeLane):
 
 def pieces(lane: PlainLane, count: int) -> tuple[list[torch.nn.Linear], list[Piece]]:
     modules = [torch.nn.Linear(4, 4) for _ in range(count)]
-    return modules, [Piece(str(index), [module], lane) for index, module in enumerate(modules)]
+    return modules, [Piece([module], lane) for module in modules]
 
 
 def test_the_next_block_is_on_its_way_while_one_computes() -> None:
@@ -239,7 +239,7 @@ def test_what_shares_memory_shares_it_on_the_device() -> None:
     first, second = torch.nn.Linear(4, 2, bias=False), torch.nn.Linear(4, 4, bias=False)
     first.weight.data, second.weight.data = joined[:2], joined[2:]
     lane = FakeLane()
-    piece = Piece("joined", [first, second], lane)
+    piece = Piece([first, second], lane)
     assert piece.nbytes == 256
     piece.bring()
     assert second.weight.data_ptr() - first.weight.data_ptr() == 2 * 4 * 4
@@ -251,7 +251,7 @@ def test_only_the_used_stretch_of_a_storage_is_taken() -> None:
     module = torch.nn.Linear(4, 4, bias=False)
     module.weight.data = storage[5000:5016].view(4, 4).t()
     wanted = module.weight.detach().clone()
-    piece = Piece("part", [module], FakeLane())
+    piece = Piece([module], FakeLane())
     assert piece.nbytes == 256
     piece.bring()
     assert torch.equal(module.weight, wanted)
