@@ -187,7 +187,7 @@ def _plan(options: argparse.Namespace) -> None:
     architecture = weights.read(options.checkpoint)
     request = asked.resolve(architecture.defaults)
     references = (reference_size(request.size, architecture.reference_sides),) * options.references
-    held: dict[int | None, weights.Format] = {16: "bf16", 8: "int8", 4: "nf4"}
+    held: dict[int | None, quantize.Format] = {16: "bf16", 8: "int8", 4: "nf4"}
     formats = {} if options.bits is None else dict.fromkeys(("prior", "decoder"), held[options.bits])
     plan = memory.plan(architecture, machine, Job.of(request, references), formats)
     print(json.dumps(plan.to_json()) if options.json else memory.table(plan))

@@ -17,8 +17,9 @@ from typing import Any
 from glmimage.errors import RequestError
 from glmimage.geometry import PATCH, PRIOR_CELL, Size
 from glmimage.machines import Machine
+from glmimage.quantize import Format
 from glmimage.request import LARGEST_COUNT, LARGEST_STEPS, Request
-from glmimage.weights import Architecture, Component, Format
+from glmimage.weights import Architecture, Component
 
 GUESSES = 16
 """Most codes that the prior takes in beside the one just drawn."""

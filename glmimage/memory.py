@@ -20,7 +20,8 @@ from glmimage.errors import MachineError, RequestError
 from glmimage.footprint import Footprint, Job
 from glmimage.geometry import Size
 from glmimage.machines import Kind, Machine
-from glmimage.weights import FORMATS, Architecture, Component, Format
+from glmimage.quantize import FORMATS, Format
+from glmimage.weights import Architecture, Component
 
 GIB = 2**30
 Stage = Literal["vision", "encode", "prefill", "tokens", "glyphs", "modulation", "reference keys", "step", "decode"]

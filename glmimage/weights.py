@@ -3,8 +3,7 @@
 The upstream classes are built on torch's meta device, where a tensor is a shape, and their parameters are sorted into
 the pieces that can be placed apart. `zai-org/GLM-Image` needs neither a folder nor torch: its configs and what was
 counted from them are in presets/checkpoints.json, and a test counts again. Reads no weights and opens no connection.
-Which linear layers a format replaces (`_CHOSEN`), and what bitsandbytes then holds for them (`linear_bytes`), stands
-here once.
+Which linear layers a format replaces, and what bitsandbytes then holds for them, is `quantize`'s.
 """
 
 from __future__ import annotations
@@ -14,48 +13,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from glmimage import checkpoint
 from glmimage.errors import CheckpointError
+from glmimage.quantize import FORMATS, Format, linear_bytes, quantized_linears
+from glmimage.quantize import Component as Folder
 from glmimage.request import Defaults
 
 if TYPE_CHECKING:
     from torch import nn
 
-Format = Literal["bf16", "int8", "nf4", "nf4-dq"]
-"""bf16: not quantized, in whatever dtype the stack runs in; the others are bitsandbytes'."""
-FORMATS: tuple[Format, ...] = get_args(Format)
-
 TABLE = Path(__file__).resolve().parent.parent / "presets" / "checkpoints.json"
 
 # --- what is quantized, and what it takes then ------------------------------------------------------------------------
 
-_CHOSEN = ("prior", "decoder")
-"""The linear layers of their blocks; heads and projections in and out stay. So do the vision tower, whose errors become
-wrong codes, and the glyph encoder, whose errors become wrong letters; both are small."""
+_QUANTIZED: Mapping[str, Folder] = {"prior": "prior", "decoder": "decoder"}
+"""What a plan quantizes. The glyph encoder's errors become wrong letters, and it is small."""
 _UNNAMED = ("lm_head",)
 """What transformers leaves out where a quantized checkpoint's config names no modules."""
-_BLOCK, _NESTED = 64, 256
-"""Weights that share a scale in nf4, and scales that share one in nf4-dq."""
-
-
-def linear_bytes(rows: int, columns: int, format: Format, itemsize: int = 2) -> int:
-    """Memory of one weight [rows, columns] with its scales and tables as bitsandbytes holds them.
-
-    itemsize: bytes of a number that is not quantized.
-    """
-    count = rows * columns
-    scales = -(-count // _BLOCK)
-    packed = -(-count // 2) + 16 * 4
-    if format == "int8":
-        return count + 4 * rows
-    if format == "nf4":
-        return packed + 4 * scales
-    if format == "nf4-dq":
-        # One byte a scale; their own scales, the table of 256 and the offset are float32.
-        return packed + scales + 4 * (-(-scales // _NESTED) + 256 + 1)
-    return count * itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +289,7 @@ def _component(
     """Sorts the model's parameters that belong; those of a block are named `blocks` and a number."""
     format, skipped = stored
     if format == "bf16":
-        chosen = [path for path in _linears(model) if name in _CHOSEN and path.startswith(blocks)]
+        chosen = quantized_linears(_QUANTIZED[name], model) if name in _QUANTIZED else []
     else:
         chosen = [path for path in _linears(model) if not any(f".{key}." in f".{path}." for key in skipped)]
     quantized = {f"{path}.weight" for path in chosen}

@@ -17,7 +17,8 @@ from glmimage.footprint import Footprint, Job
 from glmimage.geometry import Size
 from glmimage.machines import KINDS, Kind, Machine, tabulated
 from glmimage.memory import CONTEXT, GIB, HOST_RESERVE, LOSS, SLOWEST, Plan, plan
-from glmimage.weights import Architecture, Format
+from glmimage.quantize import Format
+from glmimage.weights import Architecture
 
 RELEASED = weights.read("zai-org/GLM-Image")
 BUDGETS = (4, 6, 8, 10, 12, 16, 24, 48, 80)

@@ -14,8 +14,9 @@ from torch import nn
 from glmimage import checkpoint, hub, weights
 from glmimage.errors import CheckpointError
 from glmimage.models import Stack
+from glmimage.quantize import FORMATS, Format, linear_bytes
 from glmimage.request import Defaults
-from glmimage.weights import Architecture, Format
+from glmimage.weights import Architecture
 
 RELEASED = "zai-org/GLM-Image"
 PARTS = {"prior": "prior", "embedding": "prior", "vision": "prior", "glyphs": "glyph_encoder"}
@@ -46,9 +47,9 @@ def test_the_released_figures() -> None:
     assert released["glyphs"].count == pytest.approx(218e6, rel=3e-3)
     assert released["vae"].count == pytest.approx(406e6, rel=1e-3)
     assert released["vision"].count == pytest.approx(1.2e9, rel=1e-2)
-    quantized = prior.blocks * sum(weights.linear_bytes(*shape, "nf4") for shape in prior.block.matrices)
+    quantized = prior.blocks * sum(linear_bytes(*shape, "nf4") for shape in prior.block.matrices)
     assert quantized == pytest.approx(4.59e9, rel=1e-3)
-    quantized = decoder.blocks * sum(weights.linear_bytes(*shape, "nf4-dq") for shape in decoder.block.matrices)
+    quantized = decoder.blocks * sum(linear_bytes(*shape, "nf4-dq") for shape in decoder.block.matrices)
     assert quantized == pytest.approx(3.12e9, rel=2e-3)
     assert sum(component.bytes("bf16") for component in released.components) / 2**30 == pytest.approx(33, abs=0.5)
 
@@ -125,7 +126,7 @@ def test_a_quantized_checkpoint_is_planned_as_it_is(tiny: Path, tmp_path: Path) 
     assert after["decoder"].rest.matrices
     assert after["prior"].formats == after["vision"].formats == ("nf4-dq",)
     assert after["modulation"].formats == after["embedding"].formats == after["vae"].formats == ("bf16",)
-    assert before["decoder"].formats == weights.FORMATS
+    assert before["decoder"].formats == FORMATS
 
 
 def test_a_half_fetched_release_is_known_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
