@@ -56,7 +56,15 @@ def requirement_lines(file: Path) -> List[str]:
 
 
 def fingerprint(file: Path) -> str:
-    return hashlib.sha256("\n".join(requirement_lines(file)).encode()).hexdigest()
+    pins = constraints(file)
+    lines = requirement_lines(file) + (requirement_lines(pins) if pins else [])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def constraints(file: Path) -> Optional[Path]:
+    """The file beside the requirements that pins what they leave open, where there is one."""
+    pins = file.parent / "constraints.txt"
+    return pins if pins.is_file() else None
 
 
 def _numbers(version: str) -> Tuple[int, ...]:
@@ -153,6 +161,8 @@ class Environment:
                 )
         say("Installing %s ..." % file.name)
         pip = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(file)]
+        pins = constraints(file)
+        pip += ["-c", str(pins)] if pins else []
         if self._run(pip) != 0:
             raise BootstrapError(
                 "The installation did not finish (see pip's lines above); start again to go on where it stopped."

@@ -11,9 +11,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import List, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, List, NoReturn, Optional, Tuple
 
 import bootstrap
+
+if TYPE_CHECKING:
+    from app.choice import Choice
 
 ROOT = Path(__file__).resolve().parent
 EVERYWHERE = ("0.0.0.0", "::")
@@ -42,15 +45,27 @@ def parser() -> Arguments:
     )
     words.add_argument(
         "--checkpoint",
-        default="miniature",
-        help="miniature, a folder, or a hub id such as zai-org/GLM-Image (%(default)s)",
+        help="miniature, a folder, or a hub id such as zai-org/GLM-Image (what was chosen on the page, or miniature)",
     )
-    words.add_argument("--bits", type=int, choices=(4, 8), help="quantize the model as it is loaded (as it is stored)")
+    words.add_argument(
+        "--bits",
+        choices=("auto", "16", "8", "4"),
+        default="auto",
+        help="of the model's large parts; 16 is as they are stored (what fits this machine)",
+    )
     words.add_argument(
         "--offload",
-        choices=("none", "stage", "stream"),
-        default="none",
-        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+        choices=("auto", "none", "stage", "stream"),
+        default="auto",
+        help="keep weights off the GPU: none, all but one stage at a time, or the painter block by block (what fits)",
+    )
+    words.add_argument("--memory", type=float, metavar="GIB", help="of the GPU that may be used (what is free)")
+    words.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FOLDER[:WEIGHT]",
+        help="LoRA adapter in peft's format to paint with; may be repeated",
     )
     words.add_argument(
         "--data-dir", type=Path, help="where pictures are kept (the system's folder for application data)"
@@ -61,6 +76,23 @@ def parser() -> Arguments:
     words.add_argument("--auth", type=_auth, metavar="USER:PASSWORD", help="ask visitors for this name and password")
     words.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return words
+
+
+def _choice(options: argparse.Namespace) -> Optional[Choice]:
+    """What is said here of the model goes before what was chosen on the page; None where nothing is.
+
+    Raises RequestError.
+    """
+    from app.choice import Choice
+
+    if options.checkpoint is None and (options.bits, options.offload, options.memory) == ("auto", "auto", None):
+        return None
+    return Choice(
+        checkpoint=options.checkpoint or "miniature",
+        bits=None if options.bits == "auto" else int(options.bits),
+        offload=options.offload,
+        memory=options.memory,
+    )
 
 
 def _port(text: str) -> int:
@@ -89,7 +121,7 @@ def test(arguments: List[str]) -> int:
 
 def studio(arguments: List[str]) -> int:
     options = parser().parse_args(arguments)
-    if options.host in EVERYWHERE and options.auth is None:
+    if options.host in EVERYWHERE and options.auth is None and not os.environ.get("SPACE_ID"):
         print(
             "Warning: with --host %s everyone in the network can use this page; add --auth USER:PASSWORD."
             % options.host
@@ -101,14 +133,19 @@ def studio(arguments: List[str]) -> int:
     if note:
         print(note)
     from app.serve import Options, serve
+    from glmimage.errors import GLMImageError
 
+    try:
+        choice = _choice(options)
+    except GLMImageError as error:
+        print(error, file=sys.stderr)
+        return 2
     return serve(
         Options(
             host=options.host,
             port=options.port,
-            checkpoint=options.checkpoint,
-            bits=options.bits,
-            offload=options.offload,
+            choice=choice,
+            loras=tuple(options.lora),
             data_dir=options.data_dir,
             share=options.share,
             auth=options.auth,

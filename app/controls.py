@@ -6,14 +6,16 @@ Knows no tab. Values come and go by widget, never by position.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 
+from app.page import QUIET, Page, Updates, Values
 from app.presets import Sizes, default_side
+from app.words import label
 from glmimage.errors import RequestError
 from glmimage.geometry import Size
 from glmimage.metadata import Settings
@@ -21,10 +23,6 @@ from glmimage.request import Defaults, Request, Sampling
 
 SEED_RANGE = 10**6
 """Seeds that are rolled stay short enough to read out; any whole number can be typed."""
-
-OWN = "the model's own"
-
-Values = Mapping[Component, Any]
 
 
 def roll() -> int:
@@ -38,6 +36,8 @@ class Controls:
     sizes: Sizes
     shape: gr.Radio
     side: gr.Radio
+    width: gr.Number
+    height: gr.Number
     count: gr.Radio
     seed: gr.Number
     dice: gr.Button
@@ -46,12 +46,20 @@ class Controls:
     guidance: gr.Slider
     temperature: gr.Textbox
     top_p: gr.Textbox
+    advanced: gr.Accordion
+    """Open it with `with` to add a tab's own settings."""
+    shaped: bool = True
+    """Whether a size is asked for; otherwise the picture takes that of the one it is made from."""
+    numbered: bool = False
+    """Whether width and height can be said as numbers; otherwise the size is that of shape and side."""
 
     @property
-    def inputs(self) -> set[Component]:
+    def inputs(self) -> set[Block]:
         return {
             self.shape,
             self.side,
+            self.width,
+            self.height,
             self.count,
             self.seed,
             self.lock,
@@ -63,12 +71,12 @@ class Controls:
 
     def request(self, prompt: str, values: Values, defaults: Defaults) -> Request:
         """What the widgets say. Raises RequestError."""
-        size = self.sizes.shape(values[self.shape]).fit(int(values[self.side] or default_side(defaults)), defaults)
+        size = self._asked(values, defaults) if self.shaped else None
         seed = values[self.seed]
         return Request(
             prompt=prompt,
-            width=size.width,
-            height=size.height,
+            width=size.width if size else None,
+            height=size.height if size else None,
             count=int(values[self.count] or 1),
             seed=int(seed) if values[self.lock] and seed is not None else roll(),
             steps=int(values[self.steps]),
@@ -78,87 +86,139 @@ class Controls:
             ),
         )
 
-    def show(self, settings: Settings, defaults: Defaults) -> dict[Component, Any]:
+    def show(self, settings: Settings, defaults: Defaults) -> Updates:
         """Updates that bring back how a picture was made, that one picture alone."""
         request = settings.request
-        made = Size(request.width or defaults.width, request.height or defaults.height)
-        shape, side = self.sizes.nearest(made, defaults)
-        return {
-            self.shape: shape.label,
-            self.side: side,
+        return self.resize(request.width or defaults.width, request.height or defaults.height, defaults) | {
             self.count: 1,
-            self.seed: settings.layout_seed,
-            self.lock: True,
+            **self.show_seed(settings),
             self.steps: request.steps or defaults.steps,
             self.guidance: defaults.guidance if request.guidance is None else request.guidance,
             self.temperature: _text(request.sampling.temperature),
             self.top_p: _text(request.sampling.top_p),
         }
 
-    def fit_checkpoint(self, defaults: Defaults) -> dict[Component, Any]:
-        """Updates for another checkpoint: the sides it can make, its own steps and guidance."""
-        return {
+    def show_seed(self, settings: Settings) -> Updates:
+        """Updates that bring back a picture's seed alone."""
+        return {self.seed: settings.layout_seed, self.lock: True}
+
+    def settings(self, chosen: Mapping[str, float]) -> Updates:
+        """Updates for what a preset sets."""
+        sliders = {"steps": self.steps, "guidance": self.guidance}
+        return {sliders[name]: value for name, value in chosen.items() if name in sliders}
+
+    def resize(self, width: int, height: int, defaults: Defaults) -> Updates:
+        """Updates to a size, with the shape and side that come closest."""
+        shape, side = self.sizes.nearest(Size(width, height), defaults)
+        return {self.shape: shape.label, self.side: side, self.width: width, self.height: height}
+
+    def fit(self, values: Values, defaults: Defaults) -> Updates:
+        """Updates to the size of the shape and side that were chosen."""
+        size = self._fitted(values, defaults)
+        return {self.width: size.width, self.height: size.height}
+
+    def fit_checkpoint(self, defaults: Defaults) -> Updates:
+        """Updates for another checkpoint: the sides it can make, its own size, steps and guidance."""
+        size = self.resize(defaults.width, defaults.height, defaults) if self.numbered else {}
+        return size | {
             self.side: gr.update(choices=_sides(self.sizes, defaults), value=default_side(defaults)),
             self.steps: defaults.steps,
             self.guidance: defaults.guidance,
         }
 
+    def _asked(self, values: Values, defaults: Defaults) -> Size:
+        size = self._fitted(values, defaults)
+        if not self.numbered:
+            return size
+        return Size(int(values[self.width] or size.width), int(values[self.height] or size.height))
 
-def make(sizes: Sizes, defaults: Defaults) -> Controls:
-    """Makes the widgets in the layout block that is open."""
+    def _fitted(self, values: Values, defaults: Defaults) -> Size:
+        return self.sizes.shape(values[self.shape]).fit(int(values[self.side] or default_side(defaults)), defaults)
+
+
+def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None] | None = None) -> Controls:
+    """Makes the widgets in the layout block that is open; their ids begin with the tab's name.
+
+    `sizing` makes more beside width and height as numbers, which are offered where it is given alone.
+    """
+    sizes, defaults = page.sizes, page.worker.snapshot().defaults
+    first = sizes.shapes[0].fit(default_side(defaults), defaults)
     shape = gr.Radio(
         [one.label for one in sizes.shapes],
         value=sizes.shapes[0].label,
-        label="Shape",
-        elem_id="shape",
-        elem_classes="chips",
+        label=_said("shape"),
+        elem_id=f"{tab}-shape",
+        elem_classes="chips shape",
+        visible=shaped,
     )
     with gr.Row(elem_classes="pair"):
         side = gr.Radio(
             _sides(sizes, defaults),
             value=default_side(defaults),
-            label="Size in pixels",
-            elem_id="side",
+            label=_said("side"),
+            elem_id=f"{tab}-side",
             elem_classes="chips",
+            visible=shaped,
         )
-        count = gr.Radio(list(sizes.counts), value=1, label="How many", elem_id="count", elem_classes="chips")
-    with gr.Row(elem_id="seed-row"):
-        seed = gr.Number(value=roll(), precision=0, label="Seed", elem_id="seed", min_width=80)
-        dice = gr.Button("Roll a new seed", elem_id="dice", elem_classes="glyph", min_width=44, scale=0)
-        lock = gr.Checkbox(value=False, label="Keep", elem_id="lock", min_width=80, scale=0)
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        steps = gr.Slider(
-            1, 100, value=defaults.steps, step=1, label="Steps", info="How often the painter goes over the picture."
+        count = gr.Radio(
+            list(sizes.counts), value=1, label=_said("count"), elem_id=f"{tab}-count", elem_classes="chips"
         )
+    with gr.Row(elem_classes="seed-row"):
+        seed = gr.Number(
+            value=roll(), precision=0, label=_said("seed"), elem_id=f"{tab}-seed", elem_classes="seed", min_width=80
+        )
+        dice = gr.Button(_said("dice"), elem_id=f"{tab}-dice", elem_classes="glyph dice", min_width=44, scale=0)
+        lock = gr.Checkbox(
+            value=False, label=_said("lock"), elem_id=f"{tab}-lock", elem_classes="lock", min_width=80, scale=0
+        )
+    with gr.Accordion(_said("advanced"), open=False, elem_id=f"{tab}-advanced", elem_classes="advanced") as advanced:
+        with gr.Row(elem_classes="size-row", visible=sizing is not None):
+            width, height = (
+                gr.Number(
+                    value=value,
+                    precision=0,
+                    label=_said(name),
+                    elem_id=f"{tab}-{name}",
+                    elem_classes="inline",
+                    min_width=80,
+                )
+                for name, value in (("width", first.width), ("height", first.height))
+            )
+            if sizing is not None:
+                sizing()
+        steps = gr.Slider(1, 100, value=defaults.steps, step=1, label=_said("steps"), info=_said("steps.info"))
         guidance = gr.Slider(
-            1,
-            8,
-            value=defaults.guidance,
-            step=0.1,
-            label="Guidance",
-            info="How firmly it holds to the sketch; 1 is off.",
+            1, 8, value=defaults.guidance, step=0.1, label=_said("guidance"), info=_said("guidance.info")
         )
         with gr.Row():
             # Text, because an empty gr.Number turns into 0 when the accordion opens.
-            temperature = gr.Textbox(
-                label="Temperature",
-                info="How freely the layout is drawn.",
-                placeholder=OWN,
-                elem_id="temperature",
-                min_width=120,
+            temperature, top_p = (
+                gr.Textbox(
+                    label=_said(name),
+                    info=_said(f"{name}.info"),
+                    placeholder=_said("own"),
+                    elem_id=f"{tab}-{name}",
+                    min_width=120,
+                )
+                for name in ("temperature", "top_p")
             )
-            top_p = gr.Textbox(
-                label="Top-p",
-                info="How many unlikely codes it may use.",
-                placeholder=OWN,
-                elem_id="top-p",
-                min_width=120,
-            )
-    controls = Controls(sizes, shape, side, count, seed, dice, lock, steps, guidance, temperature, top_p)
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    dice.click(lambda: (roll(), True), None, [seed, lock], **quiet)
-    seed.input(lambda: True, None, lock, **quiet)
+    layout, drawing = (shape, side, width, height, count, seed), (steps, guidance, temperature, top_p)
+    controls = Controls(sizes, *layout, dice, lock, *drawing, advanced, shaped, sizing is not None)
+    for chips in (shape, side):
+        chips.input(
+            lambda values: controls.fit(values, page.worker.snapshot().defaults),
+            {shape, side},
+            [width, height],
+            **QUIET,
+        )
+    dice.click(lambda: (roll(), True), None, [seed, lock], **QUIET)
+    seed.input(lambda: True, None, lock, **QUIET)
     return controls
+
+
+def _said(key: str) -> str:
+    """Gradio declares `str` where it takes words for the browser to translate, too."""
+    return cast(str, label(f"control.{key}"))
 
 
 def _sides(sizes: Sizes, defaults: Defaults) -> list[tuple[str, int]]:

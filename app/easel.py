@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from app.history import History, Picture
+from app.jobs import Job, Sketched, Snapshot
 from app.presets import Example
-from app.run import Job, Snapshot
-from glmimage.events import Stage
+from app.words import Words
 from glmimage.hub import bytes_text
 from glmimage.metadata import Settings
-from glmimage.prompting import quoted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,14 +30,31 @@ STRIP_LENGTH = 48
 PREVIEW_SIDE = 640
 """Previews are scaled down to this before they are sent; the big checkpoint's would be megabytes."""
 
-STAGES: dict[Stage, str] = {
-    "loading": "Loading the model",
-    "references": "Looking at the reference pictures",
-    "layout": "Sketching the layout",
-    "glyphs": "Reading the words to write",
-    "painting": "Painting",
-    "decoding": "Developing the picture",
-}
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which tab's easel it is, what was clicked there, and which tabs take a picture from it."""
+
+    tab: str
+    chosen: str | None = None
+    takers: tuple[str, ...] = ()
+    """With the tab's own name for one that goes on from its pictures."""
+    sketching: bool = False
+    """The sketches are looked at, not the pictures."""
+    picked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a film strip that a tab fills itself."""
+
+    url: str
+    key: str
+    """In the history, or what the tab's own `act` is told."""
+    title: str
+    act: str = "choose"
+    shown: bool = False
+    """It is looked at, though not as a finished picture."""
 
 
 def file_url(path: Path) -> str:
@@ -45,13 +62,12 @@ def file_url(path: Path) -> str:
     return "gradio_api/file=" + quote(path.resolve().as_posix())
 
 
-def written(prompt: str) -> str:
-    """Which words of the prompt the glyph encoder will be given."""
-    words = quoted(prompt)
-    if words:
-        marks = " ".join(f"<mark>{escape(word)}</mark>" for word in words)
-        return f'<p class="written">Will be written: {marks}</p>'
-    return '<p class="written hint">Put words in "quotation marks" to have them written in the picture.</p>'
+def thumbnail_url(path: Path, side: int = 128) -> str:
+    """A small picture that can be kept in a text."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return data_url(image, side)
 
 
 def complaint(sentence: str) -> str:
@@ -59,54 +75,130 @@ def complaint(sentence: str) -> str:
     return f'<p class="complaint" role="alert">{escape(sentence)}</p>' if sentence else ""
 
 
-def status(snapshot: Snapshot) -> str:
-    """The state of the model, for the head of the page."""
+def head(snapshot: Snapshot, words: Words) -> str:
+    """The state of the model and the two switches, for the head of the page."""
     name = escape(snapshot.defaults.name)
-    text, amount = _loading(snapshot)
+    text, amount = _loading(snapshot, words)
     loading = f'{escape(text)} <span aria-hidden="true">{amount}</span>' if amount else escape(text)
-    said = {"loading": loading, "ready": name, "failed": f"{name} could not be loaded"}
-    return f'<span class="status is-{snapshot.readiness}" role="status"><i></i>{said[snapshot.readiness]}</span>'
+    failed = words("state.failed", name=name)
+    said = {"loading": loading, "ready": name, "failed": failed}[snapshot.readiness]
+    switches = "".join(
+        f'<button type="button" class="switch is-{kind}" data-switch="{kind}" aria-label="{escape(text)}"'
+        f' title="{escape(text)}">{face}</button>'
+        for kind, text, face in (
+            ("language", words("head.language.label"), escape(words("head.language"))),
+            ("theme", words("head.theme"), '<i aria-hidden="true"></i>'),
+        )
+    )
+    return (
+        '<div class="head">'
+        f'<span class="status is-{snapshot.readiness}" role="status"><i></i><span>{said}</span></span>'
+        f'<span class="offline">{escape(words("head.offline"))}</span>{switches}</div>'
+    )
 
 
-def picture_area(snapshot: Snapshot, history: History, chosen: str | None, examples: Sequence[Example]) -> str:
-    """The large area and the progress under it."""
-    shown = _shown(snapshot, history, chosen)
-    current = snapshot.current
-    if chosen is None and current is not None:
-        sheets = _working(current, history)
+def picture_area(
+    snapshot: Snapshot,
+    history: History,
+    place: Place,
+    welcome: str,
+    words: Words,
+    alone: Callable[[Picture], str] | None = None,
+) -> str:
+    """The large area and the progress under it; `welcome` is what stands there before the first picture, `alone` how a
+    single finished one is shown, "" where that is as everywhere."""
+    shown = pictures_shown(snapshot, history, place)
+    current = _own(snapshot, place)
+    sketched = snapshot.sketched.get(place.tab)
+    if place.chosen is None and current is not None:
+        sheets = _working(current, history, words)
+    elif place.sketching and sketched is not None:
+        sheets = _sketches(sketched, place.picked, words)
+    elif len(shown) == 1 and alone is not None and (own := alone(shown[0])):
+        sheets = own
     elif shown:
         sheets = _sheets(
-            [_sheet(file_url(one.path), _ratio(history, one), one.key, _alt(history, one)) for one in shown]
+            [_sheet(file_url(one.path), _ratio(history, one), one.key, _alt(history, one, words)) for one in shown]
         )
     else:
-        sheets = _welcome(examples)
-    return f'<div class="easel"><div class="stage">{sheets}</div>{_progress(snapshot)}</div>'
+        sheets = welcome
+    return f'<div class="easel"><div class="stage">{sheets}</div>{_progress(snapshot, place, words)}</div>'
 
 
-def shelf(snapshot: Snapshot, history: History, chosen: str | None) -> str:
-    """The settings of the picture that is shown, and the film strip."""
-    shown = _shown(snapshot, history, chosen)
-    idle = chosen is not None or snapshot.current is None
-    label = _label(history, shown) if idle else _NO_LABEL
-    return f'<div class="shelf">{label}{_strip(snapshot, history, {one.key for one in shown}, chosen)}</div>'
+def progress_area(snapshot: Snapshot, place: Place, words: Words) -> str:
+    """The progress alone, for a tab that shows its pictures in its own way."""
+    return f'<div class="easel">{_progress(snapshot, place, words)}</div>'
 
 
-def _shown(snapshot: Snapshot, history: History, chosen: str | None) -> list[Picture]:
-    keys = [chosen] if chosen is not None else list(snapshot.latest)
+def shelf(
+    snapshot: Snapshot, history: History, place: Place, words: Words, frames: Sequence[Frame] | None = None
+) -> str:
+    """The settings of the picture that is shown, and the film strip: `frames`, or else the newest pictures."""
+    shown = pictures_shown(snapshot, history, place)
+    idle = place.chosen is not None or _own(snapshot, place) is None
+    label = _label(history, shown, place, words) if idle else _NO_LABEL
+    if frames is None:
+        frames = [
+            Frame(file_url(history.thumbnail(one)), one.key, _title(one, words)) for one in history.newest(STRIP_LENGTH)
+        ]
+    return f'<div class="shelf">{label}{_strip(snapshot, frames, {one.key for one in shown}, place, words)}</div>'
+
+
+def welcome(examples: Sequence[Example], title: str, how: str) -> str:
+    """The first visit: examples, one click each."""
+    cards = "".join(
+        f'<button type="button" class="card" data-act="example" data-key="{number}">'
+        f"{_thumbnail(example)}<span>{escape(example.prompt)}</span></button>"
+        for number, example in enumerate(examples)
+    )
+    return f'<div class="welcome"><h2>{escape(title)}</h2><p>{escape(how)}</p><div class="cards">{cards}</div></div>'
+
+
+def _own(snapshot: Snapshot, place: Place) -> Job | None:
+    """The running job, where it is this tab's."""
+    current = snapshot.current
+    return current if current is not None and current.tab == place.tab else None
+
+
+def pictures_shown(snapshot: Snapshot, history: History, place: Place) -> list[Picture]:
+    if place.sketching and place.chosen is None:
+        return []
+    keys = [place.chosen] if place.chosen is not None else list(snapshot.latest.get(place.tab, ()))
     return [picture for key in keys if (picture := history.find(key)) is not None]
 
 
-def _working(job: Job, history: History) -> str:
+def _working(job: Job, history: History, words: Words) -> str:
     """One sheet for each picture of the job: finished, being made, or still blank."""
-    width, height = job.request.width or 1, job.request.height or 1
+    ratio = _ratio_of(job)
     previews = {index: (image, stage) for index, image, stage in job.previews}
     done = [picture for key in job.pictures if (picture := history.find(key)) is not None]
-    sheets = [_sheet(file_url(one.path), width / height, one.key, job.request.prompt) for one in done]
-    for index in range(len(done), job.request.count):
+    sheets = [_sheet(file_url(one.path), ratio, one.key, job.request.prompt) for one in done]
+    sheets += [_sheet(data_url(one.image), ratio, "", job.request.prompt) for one in job.sketches]
+    for index in range(len(sheets), job.count):
         image, stage = previews.get(index, (None, "layout"))
         kind = "is-sketch" if stage == "layout" else "is-paint"
-        sheets.append(_sheet(_data_url(image) if image else "", width / height, "", "Preview", kind))
+        sheets.append(_sheet(data_url(image) if image else "", ratio, "", words("easel.preview"), kind))
     return _sheets(sheets)
+
+
+def _ratio_of(job: Job) -> float:
+    """Width by height; the first preview says it where the request leaves it to a reference."""
+    if job.request.width and job.request.height:
+        return job.request.width / job.request.height
+    return next((image.width / image.height for _, image, _ in job.previews), 1.0)
+
+
+def _sketches(sketched: Sketched, picked: frozenset[int], words: Words) -> str:
+    """Each can be picked, several at once."""
+    ratio = (sketched.request.width or 1) / (sketched.request.height or 1)
+    sheets = [
+        f'<button type="button" class="sheet is-pick" style="--ratio:{ratio:.4f}" data-act="pick"'
+        f' data-key="{one.index}" aria-pressed="{"true" if one.index in picked else "false"}"'
+        f' aria-label="{escape(words("easel.sketch", number=one.index + 1))}">'
+        f'<img src="{data_url(one.image)}" alt=""><i aria-hidden="true"></i></button>'
+        for one in sketched.sketches
+    ]
+    return f'{_sheets(sheets)}<p class="how">{escape(words("easel.pick"))}</p>'
 
 
 def _sheets(sheets: list[str]) -> str:
@@ -119,131 +211,168 @@ def _sheet(url: str, ratio: float, key: str, alt: str, kind: str = "") -> str:
     return f'<button type="button" class="sheet {kind}" style="--ratio:{ratio:.4f}" {acts}>{picture}</button>'
 
 
-def _welcome(examples: Sequence[Example]) -> str:
-    cards = "".join(
-        f'<button type="button" class="card" data-act="example" data-key="{number}">'
-        f"{_thumbnail(example)}<span>{escape(example.prompt)}</span></button>"
-        for number, example in enumerate(examples)
-    )
-    return (
-        '<div class="welcome"><h2>What shall we paint?</h2>'
-        f'<p>Write it in the prompt, or start with one of these.</p><div class="cards">{cards}</div></div>'
-    )
-
-
 def _thumbnail(example: Example) -> str:
     return f'<img src="{file_url(example.thumbnail)}" alt="">' if example.thumbnail else ""
 
 
-def _progress(snapshot: Snapshot) -> str:
-    job = snapshot.current
+def _progress(snapshot: Snapshot, place: Place, words: Words) -> str:
+    job, name = snapshot.current, snapshot.defaults.name
     text, count, left, share = "", "", "", 0.0
     if job is not None and job.progress is not None:
         progress = job.progress
-        text = "Stopping" if job.stopping else STAGES[progress.stage]
+        text = words("easel.stopping") if job.stopping else words(f"stage.{progress.stage}")
         count = f"{progress.step}/{progress.total}"
         # The layouts of all pictures are drawn together.
-        if progress.pictures > 1 and progress.stage in ("painting", "decoding"):
-            count += f" · picture {progress.picture + 1} of {progress.pictures}"
-        left = f"{_minutes(job.seconds_left)} left" if job.seconds_left is not None else ""
+        if progress.pictures > 1 and progress.stage in ("painting", "decoding", "reading"):
+            count += " · " + words("easel.picture_of", number=progress.picture + 1, total=progress.pictures)
+        left = _left(job.seconds_left, words)
         share = progress.step / max(progress.total, 1)
     elif snapshot.transfer is not None:
-        text, count = _loading(snapshot)
+        text, count = _loading(snapshot, words)
         share = snapshot.transfer.done / max(snapshot.transfer.total, 1)
     elif job is not None:
-        text = f"Waiting for {snapshot.defaults.name} to load" if snapshot.readiness == "loading" else "Starting"
+        loading = snapshot.readiness == "loading"
+        text = words("easel.waiting_model", name=name) if loading else words("easel.starting")
+    elif snapshot.waiting and snapshot.ahead:
+        text, left = words("queue.behind", count=snapshot.ahead), _left(snapshot.seconds_ahead, words)
     elif snapshot.waiting:
-        text = f"Waiting for {snapshot.defaults.name} to load"
+        loading = snapshot.readiness == "loading"
+        text = words("easel.waiting_model", name=name) if loading else words("easel.starting")
+    if job is not None and job.tab != place.tab:
+        text = words("easel.elsewhere", tab=words(f"tab.{job.tab}")) + " · " + text
     busy = "is-busy" if text else ""
     bar = (
-        f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100"'
-        f' aria-valuenow="{share * 100:.0f}"><i style="width:{share * 100:.1f}%"></i></div>'
+        f'<div class="bar" role="progressbar" aria-label="{escape(words("easel.progress"))}" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{share * 100:.0f}"><i style="width:{share * 100:.1f}%"></i></div>'
     )
     line = (
         f'<div class="line"><span class="what" aria-live="polite">{escape(text)}</span>'
         f'<span class="count">{count}</span><span class="left">{left}</span></div>'
     )
-    told = job or snapshot.last
+    told = _own(snapshot, place) or snapshot.last.get(place.tab)
     said = "".join(f'<p class="note">{escape(note)}</p>' for note in told.notes) if told else ""
-    return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{_waiting(snapshot.waiting)}</div>'
+    waiting = _waiting(snapshot, words)
+    return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{waiting}</div>'
 
 
-def _loading(snapshot: Snapshot) -> tuple[str, str]:
+def _loading(snapshot: Snapshot, words: Words) -> tuple[str, str]:
     """What happens to the model, and how much of a download is done; that changes too often to be read aloud."""
     name, transfer = snapshot.defaults.name, snapshot.transfer
     if transfer is None:
-        return f"Loading {name}…", ""
-    licence = f" (licence: {transfer.release.licence})" if transfer.release.licence else ""
-    doing = "Downloading" if transfer.doing == "downloading" else "Checking"
-    return f"{doing} {name}{licence}", f"{bytes_text(transfer.done)} of {bytes_text(transfer.total)}"
+        return words("state.loading", name=name), ""
+    licence = words("state.licence", licence=transfer.release.licence) if transfer.release.licence else ""
+    doing = "state.downloading" if transfer.doing == "downloading" else "state.checking"
+    amount = words("state.of", done=bytes_text(transfer.done), total=bytes_text(transfer.total))
+    return words(doing, name=name) + licence, amount
 
 
-def _waiting(jobs: Sequence[Job]) -> str:
-    rows = "".join(
-        f'<li><span>{escape(job.request.prompt)}</span><button type="button" data-act="remove" data-key="{job.number}"'
-        f' aria-label="Remove from the queue">Remove</button></li>'
-        for job in jobs
-    )
-    return f'<ol class="waiting" aria-label="Waiting">{rows}</ol>'
+def _left(seconds: float | None, words: Words) -> str:
+    return words("easel.left", time=_minutes(seconds)) if seconds is not None else ""
 
 
-def _strip(snapshot: Snapshot, history: History, shown: set[str], chosen: str | None) -> str:
-    live = ""
-    if snapshot.current is not None:
-        pressed = "true" if chosen is None else "false"
-        previews = snapshot.current.previews
-        image = f'<img src="{_data_url(previews[0][1])}" alt="">' if previews else '<span class="blank"></span>'
+def _waiting(snapshot: Snapshot, words: Words) -> str:
+    """The queue: what comes in which place, and about when."""
+    rows, ahead, first = "", snapshot.seconds_ahead, 1 + snapshot.ahead + (snapshot.current is not None)
+    for place, job in enumerate(snapshot.waiting, start=first):
+        when = words("queue.begins", time=_minutes(ahead)) if ahead is not None else ""
+        rows += (
+            f"<li><b>{place}</b><span>{escape(job.request.prompt)}</span><small>{escape(when)}</small>"
+            f'<button type="button" data-act="remove" data-key="{job.number}"'
+            f' aria-label="{escape(words("queue.remove.label"))}">{escape(words("queue.remove"))}</button></li>'
+        )
+        ahead = ahead + job.seconds_left if ahead is not None and job.seconds_left is not None else None
+    return f'<ol class="waiting" aria-label="{escape(words("queue.label"))}">{rows}</ol>'
+
+
+def _strip(snapshot: Snapshot, frames: Sequence[Frame], shown: set[str], place: Place, words: Words) -> str:
+    live, current = "", _own(snapshot, place)
+    if current is not None:
+        pressed = "true" if place.chosen is None else "false"
+        previews = current.previews
+        image = f'<img src="{data_url(previews[0][1])}" alt="">' if previews else '<span class="blank"></span>'
         live = (
             f'<button type="button" class="frame is-live" data-act="live" aria-pressed="{pressed}"'
-            f' aria-label="The picture being painted">{image}</button>'
+            f' aria-label="{escape(words("easel.live"))}">{image}</button>'
         )
-    frames = "".join(
-        f'<button type="button" class="frame" data-act="choose" data-key="{escape(one.key)}"'
-        f' aria-pressed="{"true" if one.key in shown and not (live and chosen is None) else "false"}"'
-        f' aria-label="{escape(one.title)}">'
-        f'<img src="{file_url(history.thumbnail(one))}" alt="" loading="lazy"></button>'
-        for one in history.newest(STRIP_LENGTH)
+    sketched = snapshot.sketched.get(place.tab)
+    if sketched is not None and current is None:
+        pressed = "true" if place.sketching and place.chosen is None else "false"
+        live = (
+            f'<button type="button" class="frame is-sketches" data-act="sketches" aria-pressed="{pressed}"'
+            f' aria-label="{escape(words("easel.sketches"))}">'
+            + "".join(f'<img src="{data_url(one.image, 96)}" alt="">' for one in sketched.sketches[:6])
+            + "</button>"
+        )
+    following = current is not None and place.chosen is None
+    made = "".join(
+        f'<button type="button" class="frame" data-act="{one.act}" data-key="{escape(one.key)}"'
+        f' aria-pressed="{"true" if (one.shown or one.key in shown) and not following else "false"}"'
+        f' aria-label="{escape(one.title)}"><img src="{one.url}" alt="" loading="lazy"></button>'
+        for one in frames
     )
-    return f'<div class="strip" role="group" aria-label="Your pictures">{live}{frames}</div>'
+    label = escape(words("easel.pictures"))
+    return f'<div class="strip" role="group" aria-label="{label}">{live}{made}</div>'
+
+
+def _title(picture: Picture, words: Words) -> str:
+    """When it was made and from which seed, read from its key."""
+    day, _, name = picture.key.partition("/")
+    return words("easel.title", day=day, time=f"{name[:2]}:{name[2:4]}", seed=name.split("-")[2])
 
 
 _NO_LABEL = '<div class="label"></div>'
 
 
-def _label(history: History, shown: Sequence[Picture]) -> str:
+def _label(history: History, shown: Sequence[Picture], place: Place, words: Words) -> str:
     """The card beside a picture: what was asked for, and what can be done with it."""
     if not shown:
         return _NO_LABEL
-    picture = shown[0]
-    settings = history.settings(picture)
-    prompt = escape(settings.request.prompt) if settings else "This picture carries no settings."
-    facts = _facts(settings) if settings else []
-    acts = f'<a href="{file_url(picture.path)}" download="{escape(picture.path.name)}">Download</a>'
-    if settings:
-        acts = f'<button type="button" data-act="use" data-key="{escape(picture.key)}">Use settings</button>{acts}'
+    settings = history.settings(shown[0])
+    prompt = escape(settings.request.prompt if settings else words("easel.no_settings"))
+    listed, acts = facts(settings, words) if settings else [], _acts(shown[0], settings is not None, place, words)
     if len(shown) > 1:
-        facts, acts = [f"{len(shown)} pictures", "click one for its settings"], ""
-    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+        listed, acts = [words("easel.several", count=len(shown)), words("easel.click_one")], ""
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in listed)
     said = f'<p class="said">{prompt}</p><ul class="facts">{items}</ul>'
     return f'<div class="label">{said}<div class="acts">{acts}</div></div>'
 
 
-def _facts(settings: Settings) -> list[str]:
+def _acts(picture: Picture, settings: bool, place: Place, words: Words) -> str:
+    key = escape(picture.key)
+    buttons = [("use", "", words("act.use")), ("repaint", "", words("act.repaint"))] if settings else []
+    buttons += [
+        ("send", to, words(f"act.send.{to}" if to != place.tab else f"act.further.{to}")) for to in place.takers
+    ]
+    made = "".join(
+        f'<button type="button" data-act="{act}" data-to="{to}" data-key="{key}">{escape(text)}</button>'
+        for act, to, text in buttons
+    )
+    name = escape(picture.path.name)
+    return f'{made}<a href="{file_url(picture.path)}" download="{name}">{escape(words("act.download"))}</a>'
+
+
+def facts(settings: Settings, words: Words) -> list[str]:
     request = settings.request
-    seed = f"seed {settings.layout_seed}"
+    seed = words("fact.seed", seed=settings.layout_seed)
     if settings.paint_seed != settings.layout_seed:
-        seed = f"layout seed {settings.layout_seed}, paint seed {settings.paint_seed}"
-    facts = [f"{request.width} × {request.height}", seed, f"{request.steps} steps", f"guidance {request.guidance:g}"]
+        seed = words("fact.seeds", layout=settings.layout_seed, paint=settings.paint_seed)
+    said = [seed] if request.width is None else [f"{request.width} × {request.height}", seed]
+    if request.steps is not None:
+        said.append(words("fact.steps", steps=request.steps))
+    if request.guidance is not None:
+        said.append(words("fact.guidance", guidance=f"{request.guidance:g}"))
     if request.sampling.temperature is not None:
-        facts.append(f"temperature {request.sampling.temperature:g}")
+        said.append(words("fact.temperature", value=f"{request.sampling.temperature:g}"))
     if request.sampling.top_p is not None:
-        facts.append(f"top-p {request.sampling.top_p:g}")
-    return [*facts, f"{sum(settings.seconds.values()):.1f} s", settings.checkpoint]
+        said.append(words("fact.top_p", value=f"{request.sampling.top_p:g}"))
+    if settings.seconds:
+        said.append(words("fact.seconds", seconds=f"{sum(settings.seconds.values()):.1f}"))
+    return [*said, settings.checkpoint] if settings.checkpoint else said
 
 
-def _alt(history: History, picture: Picture) -> str:
+def _alt(history: History, picture: Picture, words: Words) -> str:
     settings = history.settings(picture)
-    return settings.request.prompt if settings else "A picture without settings"
+    return settings.request.prompt if settings else words("easel.unnamed")
 
 
 def _ratio(history: History, picture: Picture) -> float:
@@ -253,9 +382,9 @@ def _ratio(history: History, picture: Picture) -> float:
     return settings.request.width / settings.request.height
 
 
-def _data_url(image: Image) -> str:
+def data_url(image: Image, side: int = PREVIEW_SIDE) -> str:
     small = image.convert("RGB")
-    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    small.thumbnail((side, side))
     kind = "PNG" if max(small.size) <= 96 else "JPEG"
     data = io.BytesIO()
     small.save(data, kind, quality=85)

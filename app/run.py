@@ -1,38 +1,44 @@
 """One worker thread that owns the engine and the jobs; everything else watches.
 
-A job is a Request and what has become of it. Jobs wait in one queue and run one at a time in the worker's thread, which
-also closes the engine's generator: closing a running generator from another thread raises. Pages come and go; they
-read `Worker.snapshot()` and lose nothing. Knows neither the page nor which engine it is.
+Jobs wait in one queue and run one at a time in the worker's thread, which also closes the engine's generator: closing
+a running generator from another thread raises. Pages come and go; they read `Worker.snapshot()` and lose nothing.
+A job runs in the context of the event that asked for it: where a graphics card is lent, it is lent to that visitor.
+Knows neither the page nor which engine it is.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol
 
+from app import choice as choices
+from app.choice import Choice
+from app.history import History
+from app.jobs import Readiness, Record, Sketched, Snapshot, State, view
+from app.speeds import Speeds
+from app.visitors import Visitors
 from glmimage.download import Transfer
 from glmimage.errors import GLMImageError, Stopped
-from glmimage.events import Event, Note, Preview, Progress, Result, Stage
+from glmimage.events import Event, Note, Preview, Progress, Result, Sketch
+from glmimage.proofread import Proofreader, until_right
 from glmimage.request import Defaults, Request
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from app.history import History
+    from glmimage.system import System
 
 log = logging.getLogger(__name__)
 
-State = Literal["waiting", "running", "done", "stopped", "failed"]
-Readiness = Literal["loading", "ready", "failed"]
-
-
 LONGEST_GOODBYE = 10.0
 """Seconds; the thread is a daemon and ends with the process."""
+ENDED_KEPT = 30
+"""Jobs in the log."""
 
 
 class Painter(Protocol):
@@ -41,75 +47,50 @@ class Painter(Protocol):
     @property
     def defaults(self) -> Defaults: ...
 
+    @property
+    def world(self) -> Mapping[str, Any] | None: ...
+
     def run(self, request: Request, stop: threading.Event | None = None) -> Iterator[Event]: ...
 
+    def sketch(self, request: Request, stop: threading.Event | None = None) -> Iterator[Event]: ...
 
-@dataclass(eq=False, slots=True)
-class _Job:
-    """The worker's own record; changed under its lock."""
-
-    number: int
-    request: Request
-    state: State = "waiting"
-    progress: Progress | None = None
-    stage_began: float = 0.0
-    previews: dict[int, Preview] = field(default_factory=dict)
-    pictures: dict[int, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    error: str = ""
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as it was when the snapshot was taken."""
-
-    number: int
-    request: Request
-    state: State
-    progress: Progress | None
-    seconds_left: float | None
-    """Of the stage it is in; None while there is nothing to tell it from."""
-    previews: tuple[tuple[int, Image, Stage], ...]
-    """(picture, image, stage), of the pictures that are not finished."""
-    pictures: tuple[str, ...]
-    """Keys in the history, in order."""
-    notes: tuple[str, ...]
-    error: str
-    stopping: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that a page can show of the worker."""
-
-    version: int
-    readiness: Readiness
-    message: str
-    """Why the engine could not be loaded, where it could not."""
-    defaults: Defaults
-    current: Job | None
-    waiting: tuple[Job, ...]
-    last: Job | None
-    """The job that ended most recently."""
-    latest: tuple[str, ...]
-    """The pictures of the most recent job of this sitting that made any."""
-    transfer: Transfer | None = None
-    """How far the checkpoint's download is, while there is one."""
+    def look(self) -> System | None: ...
 
 
 class Worker:
-    """`load` makes the engine, in the worker's thread; `defaults` stand in for its own until then."""
+    """`load` makes the engine that a choice asks for, in the worker's thread; `defaults` stand in for its own until
+    then."""
 
-    def __init__(self, load: Callable[[], Painter], history: History, defaults: Defaults) -> None:
+    def __init__(
+        self,
+        load: Callable[[Choice], Painter],
+        history: History,
+        defaults: Defaults,
+        choice: Choice | None = None,
+        proofreader: Proofreader | None = None,
+        *,
+        visitors: Visitors | None = None,
+    ) -> None:
         self.history = history
+        self.visitors = visitors or Visitors(history)
+        self.speeds = Speeds(history.folder.parent / "speeds.json")
+        self._proofreader = proofreader or Proofreader()
         self._load = load
+        self._choice = choice or Choice()
+        self._good: tuple[Choice, Defaults] | None = None
+        """The last choice that could be loaded."""
+        self._keep = False
+        """Whether the choice is the page's, and thus the next start's."""
+        self._refusal = ""
+        self._reload = True
         self._lock = threading.Condition()
         self._numbers = itertools.count(1)
-        self._queue: list[_Job] = []
-        self._current: _Job | None = None
-        self._last: _Job | None = None
-        self._latest: tuple[str, ...] = ()
+        self._queue: list[Record] = []
+        self._current: Record | None = None
+        self._last: dict[tuple[str, str], Record] = {}
+        self._latest: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._sketched: dict[tuple[str, str], Sketched] = {}
+        self._ended: deque[Record] = deque(maxlen=ENDED_KEPT)
         self._painter: Painter | None = None
         self._defaults = defaults
         self._readiness: Readiness = "loading"
@@ -138,21 +119,50 @@ class Worker:
         """Grows with everything that a page could show."""
         return self._version
 
-    def submit(self, request: Request) -> int:
-        """Puts a request at the end of the queue; returns the job's number. After a failed load this tries again."""
+    def submit(
+        self,
+        request: Request | Sequence[Request],
+        tab: str = "",
+        *,
+        tries: int = 0,
+        sketching: bool = False,
+        owner: str = "",
+    ) -> int:
+        """Puts a job at the end of the queue; returns its number. After a failed load this tries again.
+
+        Several requests are one job: they run after each other and are shown together. tries: with 1 or more, the
+        pictures are proofread and painted at most so often, until they read right.
+        """
+        requests = (request,) if isinstance(request, Request) else tuple(request)
         with self._lock:
-            job = _Job(next(self._numbers), request)
+            job = Record(next(self._numbers), requests, tab, owner, sketching, tries, context=copy_context())
             self._queue.append(job)
             self._changed()
             return job.number
 
-    def stop(self, number: int | None = None) -> None:
-        """Stops the running job (None, or its number) or takes a waiting one out of the queue."""
+    def stop(self, number: int | None = None, owner: str = "") -> None:
+        """Stops the visitor's running job (None, or its number) or takes a waiting one out of the queue."""
         with self._lock:
-            if self._current is not None and number in (None, self._current.number):
+            if self._current is not None and number in (None, self._current.number) and self._current.owner == owner:
                 self._current.stop.set()
-            self._queue = [job for job in self._queue if job.number != number]
+            self._queue = [job for job in self._queue if job.number != number or job.owner != owner]
             self._changed()
+
+    def change(self, choice: Choice, defaults: Defaults) -> None:
+        """Loads another engine once the running job is done; the waiting ones are run by the new one, or by the one
+        before it where that cannot be loaded.
+
+        `defaults` stand in for the new one's.
+        """
+        with self._lock:
+            self._choice, self._defaults, self._reload, self._keep = choice, defaults, True, True
+            self._readiness, self._message, self._refusal = "loading", "", ""
+            self._changed()
+
+    def look(self) -> System | None:
+        """The machine and the plan that is followed; None while nothing is loaded."""
+        painter = self._painter
+        return painter.look() if painter is not None else None
 
     def report(self, transfer: Transfer) -> None:
         """Takes what `load` says of a download. Raises Stopped, which ends it, once the worker is closed."""
@@ -167,18 +177,34 @@ class Worker:
         with self._lock:
             return self._lock.wait_for(lambda: until(self.snapshot()), timeout)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, owner: str = "") -> Snapshot:
+        """How things are for one visitor."""
         with self._lock:
+            name, current = self._defaults.name, self._current
+            own = current is not None and current.owner == owner
+            waiting = [job for job in self._queue if job.owner == owner]
+            ahead = self._queue[: self._queue.index(waiting[0])] if waiting else []
+            others = ([current] if current is not None and not own else []) + ahead
+            jobs = [view(job, self.speeds, name) for job in ([current] if current is not None else []) + ahead]
+            seconds = [job.seconds_left for job in jobs]
+            known = [left for left in seconds if left is not None]
             return Snapshot(
                 version=self._version,
                 readiness=self._readiness,
                 message=self._message,
+                choice=self._choice,
+                refusal=self._refusal,
                 defaults=self._defaults,
-                current=_view(self._current) if self._current else None,
-                waiting=tuple(_view(job) for job in self._queue),
-                last=_view(self._last) if self._last else None,
-                latest=self._latest,
+                current=jobs[0] if own else None,
+                waiting=tuple(view(job, self.speeds, name) for job in waiting),
+                last={tab: view(job, self.speeds, name) for (who, tab), job in self._last.items() if who == owner},
+                latest={tab: keys for (who, tab), keys in self._latest.items() if who == owner},
+                sketched={tab: made for (who, tab), made in self._sketched.items() if who == owner},
+                ahead=len(others) if waiting else 0,
+                seconds_ahead=sum(known) if waiting and len(known) == len(seconds) else None,
+                world=self._painter.world if self._painter is not None else None,
                 transfer=self._transfer,
+                ended=tuple(view(job, self.speeds, name) for job in reversed(self._ended) if job.owner == owner),
             )
 
     def _changed(self) -> None:
@@ -186,114 +212,137 @@ class Worker:
         self._lock.notify_all()
 
     def _work(self) -> None:
-        self._prepare()
         while (job := self._next()) is not None:
             if self._painter is None:
-                self._prepare()
-            self._run(job)
+                self.prepare()
+            job.context.run(self._run, job)
 
-    def _next(self) -> _Job | None:
-        with self._lock:
-            self._lock.wait_for(lambda: self._queue or self._closed)
-            if self._closed:
-                return None
-            self._current = self._queue.pop(0)
-            self._current.state = "running"
-            self._changed()
-            return self._current
+    def _next(self) -> Record | None:
+        """The next job; loads what was asked for before it."""
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._reload or self._closed or self._queue)
+                if self._closed:
+                    return None
+                if not self._reload:
+                    return self._begin()
+            self.prepare()
 
-    def _prepare(self) -> None:
-        """Loads the engine; a failure is shown and tried again with the next job."""
+    def _begin(self) -> Record:
+        """Under the lock."""
+        self._current = self._queue.pop(0)
+        self._current.state = "running"
+        self._changed()
+        return self._current
+
+    def prepare(self) -> None:
+        """Loads the engine. After a failure the one that was there before comes back; where there was none it is shown
+        and tried again with the next job."""
         with self._lock:
+            self._reload, self._painter = False, None
             self._readiness, self._message = "loading", ""
+            choice = self._choice
             self._changed()
+        # What was there before goes first: two models do not fit.
+        gc.collect()
         painter, message = None, ""
         try:
-            painter = self._load()
+            painter = self._load(choice)
         except Exception as error:
             message = _sentence(error, "loading the model")
         with self._lock:
-            self._painter, self._message, self._transfer = painter, message, None
+            self._transfer = None
+            if self._choice is not choice:
+                # Something else was asked for meanwhile.
+                return
+            if painter is None and self._good is not None and self._good[0] is not choice:
+                self._refusal, self._reload, self._keep = message, True, False
+                self._choice, self._defaults = self._good
+                self._changed()
+                return
+            self._painter, self._message = painter, message
             self._readiness = "failed" if painter is None else "ready"
             if painter is not None:
                 self._defaults = painter.defaults
+                self._good = choice, painter.defaults
             self._changed()
+        if painter is not None and self._keep:
+            self._remember(choice)
 
-    def _run(self, job: _Job) -> None:
+    def _remember(self, choice: Choice) -> None:
+        try:
+            choices.write(self.history.storage.root, choice)
+        except OSError as error:
+            log.warning("What was chosen could not be kept for the next start: %s", error)
+
+    def _run(self, job: Record) -> None:
         """A job's whole life; the one place where a broad except stands."""
         state: State = "done"
         error = ""
-        events: Iterator[Event] | None = None
+        began = time.monotonic()
         try:
-            if job.stop.is_set():
-                raise Stopped
-            if self._painter is None:
-                raise GLMImageError(self._message)
-            events = self._painter.run(job.request, job.stop)
-            for event in events:
-                self._take(job, event)
+            for turn in range(len(job.requests)):
+                job.turn = turn
+                self._follow(job)
         except Stopped:
             state = "stopped"
         except Exception as fault:
             state, error = "failed", _sentence(fault, "painting")
+        with self._lock:
+            job.state, job.error, job.progress = state, error, None
+            job.ended, job.seconds = time.time(), time.monotonic() - began
+            job.previews.clear()
+            place = (job.owner, job.tab)
+            self._current, self._last[place] = None, job
+            self._ended.append(job)
+            if job.pictures:
+                self._latest[place] = job.keys()
+            self._changed()
+
+    def _follow(self, job: Record) -> None:
+        """One request of a job, to its end."""
+        if job.stop.is_set():
+            raise Stopped
+        if self._painter is None:
+            raise GLMImageError(self._message)
+        request, painter = job.requests[job.turn], self._painter
+        if job.sketching:
+            events = painter.sketch(request, job.stop)
+        elif job.tries:
+            events = until_right(painter.run, request, self._proofreader, attempts=job.tries, stop=job.stop)
+        else:
+            events = painter.run(request, job.stop)
+        try:
+            for event in events:
+                self._take(job, event)
         finally:
             if isinstance(events, Generator):
                 events.close()
-        with self._lock:
-            job.state, job.error, job.progress = state, error, None
-            job.previews.clear()
-            self._current, self._last = None, job
-            if job.pictures:
-                self._latest = _keys(job)
-            self._changed()
 
-    def _take(self, job: _Job, event: Event) -> None:
-        key = self.history.add(event).key if isinstance(event, Result) else ""
+    def _take(self, job: Record, event: Event) -> None:
+        key = ""
+        if isinstance(event, Result):
+            key = self.visitors.history(job.owner).add(event).key
+            self.speeds.learn(event.checkpoint or self._defaults.name, event.request, event.seconds)
         with self._lock:
             match event:
                 case Progress():
-                    if job.progress is None or (event.stage, event.picture) != (
-                        job.progress.stage,
-                        job.progress.picture,
-                    ):
+                    stage = (event.stage, event.picture)
+                    if job.progress is None or stage != (job.progress.stage, job.progress.picture):
                         job.stage_began = time.monotonic()
                     job.progress = event
                 case Preview():
-                    job.previews[event.picture] = event
+                    job.previews[job.before + event.picture] = event
                 case Note():
                     job.notes.append(event.text)
-                case Result():
-                    job.pictures[event.index] = key
+                case Sketch():
+                    job.sketches.append(event)
                     job.previews.pop(event.index, None)
+                    self._sketched[job.owner, job.tab] = Sketched(job.requests[0], tuple(job.sketches))
+                case Result():
+                    job.pictures[job.before + event.index] = key
+                    job.previews.pop(job.before + event.index, None)
             self._changed()
-
-
-def _keys(job: _Job) -> tuple[str, ...]:
-    return tuple(job.pictures[index] for index in sorted(job.pictures))
-
-
-def _view(job: _Job) -> Job:
-    return Job(
-        number=job.number,
-        request=job.request,
-        state=job.state,
-        progress=job.progress,
-        seconds_left=_seconds_left(job),
-        previews=tuple((index, job.previews[index].image, job.previews[index].stage) for index in sorted(job.previews)),
-        pictures=_keys(job),
-        notes=tuple(job.notes),
-        error=job.error,
-        stopping=job.stop.is_set(),
-    )
-
-
-def _seconds_left(job: _Job) -> float | None:
-    """From the pace of the stage so far; the first step's own time is not known, so it takes two."""
-    progress = job.progress
-    spent = time.monotonic() - job.stage_began
-    if progress is None or progress.step < 2 or spent < 0.5:
-        return None
-    return spent / progress.step * (progress.total - progress.step)
 
 
 def _sentence(error: Exception, doing: str) -> str:

@@ -5,20 +5,27 @@ The page comes first: torch and the weights are loaded by the worker, behind the
 
 from __future__ import annotations
 
+import atexit
 import errno
+import importlib
 import logging
 import os
+import shutil
+import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from app import choice as choices
+from app.choice import Choice
 from app.run import Painter, Worker
+from app.space import Space
+from app.visitors import Visitors
 from glmimage.errors import GLMImageError
-from glmimage.request import Defaults
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -40,18 +47,17 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 7860
-    checkpoint: str = "miniature"
-    bits: int | None = None
-    """8 or 4: the model is quantized as it is loaded; None: as it is stored."""
-    offload: str = "none"
-    """What stays in host memory: one of `glmimage.residency.OFFLOADS`."""
+    choice: Choice | None = None
+    """The checkpoint and how it is to fit; None: what was chosen on the page last, at first the miniature."""
+    loras: tuple[str, ...] = ()
+    """Adapters to paint with, as "FOLDER" or "FOLDER:WEIGHT"."""
     data_dir: Path | None = None
     share: bool = False
     auth: tuple[str, str] | None = None
     open_browser: bool = True
 
 
-def serve(options: Options, load: Callable[[], Painter] | None = None, say: Callable[[str], None] = print) -> int:
+def serve(options: Options, load: Callable[[Choice], Painter] | None = None, say: Callable[[str], None] = print) -> int:
     """Runs the studio until Ctrl+C; `load` makes another engine than the checkpoint's. Returns an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -60,6 +66,7 @@ def serve(options: Options, load: Callable[[], Painter] | None = None, say: Call
         print(error, file=sys.stderr)
         return 1
     say(f"GLM-Image Atelier is open at {studio.url} (Ctrl+C ends it); pictures are kept in {studio.pictures}.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)
@@ -79,25 +86,34 @@ class Studio:
 
     @classmethod
     def open(
-        cls, options: Options, load: Callable[[], Painter] | None = None, say: Callable[[str], None] = print
+        cls, options: Options, load: Callable[[Choice], Painter] | None = None, say: Callable[[str], None] = print
     ) -> Self:
         """Raises GLMImageError or OSError with a sentence."""
         os.environ.update(OFFLINE)
+        space = Space.found()
+        if space is not None:
+            options = replace(options, host="0.0.0.0", port=space.port, open_browser=False)
+            atexit.register(shutil.rmtree, space.house, ignore_errors=True)
         port = free_port(options.host, options.port)
         if port != options.port:
             say(f"Port {options.port} is busy; the page opens on port {port} instead.")
-        worker = _worker(options, load)
+        worker = _worker(options, load, say, space)
+        os.environ["GRADIO_TEMP_DIR"] = str(worker.history.storage.arriving)
+        if space is not None and space.zero:
+            # The lender takes the weights over when the page opens.
+            worker.prepare()
         page, url = _page(worker, options, port)
         worker.start()
         return cls(url, worker, page)
 
     @property
     def pictures(self) -> Path:
-        return self.worker.history.folder
+        return self.worker.visitors.rooms or self.worker.history.folder
 
     def close(self) -> None:
         self.worker.close()
         self.page.close(verbose=False)
+        self.worker.visitors.close()
 
 
 def free_port(host: str, wanted: int) -> int:
@@ -127,10 +143,12 @@ def _is_busy(error: OSError) -> bool:
     return error.errno in (errno.EADDRINUSE, errno.EACCES)
 
 
-def _worker(options: Options, load: Callable[[], Painter] | None) -> Worker:
+def _worker(
+    options: Options, load: Callable[[Choice], Painter] | None, say: Callable[[str], None], space: Space | None
+) -> Worker:
     from app.history import History
 
-    data_dir = options.data_dir
+    data_dir = options.data_dir or (space.data_dir() if space is not None else None)
     if data_dir is None:
         import platformdirs
 
@@ -141,12 +159,26 @@ def _worker(options: Options, load: Callable[[], Painter] | None) -> Worker:
         raise OSError(
             f"The data folder {data_dir} cannot be used ({error.strerror}); choose another with --data-dir."
         ) from None
-    worker = Worker(load or (lambda: _engine(options, worker)), history, expected(options.checkpoint))
+    choice = options.choice or choices.read(history.storage.root) or (space.choice if space is not None else Choice())
+    rooms = None if space is None or space.shared else space.house / "rooms"
+    visitors = Visitors(history, rooms, hosted=space is not None)
+
+    def engine(choice: Choice) -> Painter:
+        return _engine(choice, options.loras, worker, say)
+
+    def lent(choice: Choice) -> Painter:
+        from app.lent import Lent
+
+        lender = importlib.import_module("spaces")
+        return Lent((load or engine)(choice), lender.GPU, worker.speeds.expect)
+
+    loading = lent if space is not None and space.zero else load or engine
+    worker = Worker(loading, history, choice.expected(), choice, visitors=visitors)
     return worker
 
 
-def _engine(options: Options, worker: Worker) -> Painter:
-    """A download is followed on the page and in the terminal."""
+def _engine(choice: Choice, loras: Sequence[str], worker: Worker, say: Callable[[str], None]) -> Painter:
+    """A download is followed on the page and in the terminal, which also says how the model fits the machine."""
     from glmimage import checkpoint, quantize
     from glmimage.download import Terminal, Transfer
 
@@ -156,27 +188,29 @@ def _engine(options: Options, worker: Worker) -> Painter:
             terminal(transfer)
             worker.report(transfer)
 
-        folder = checkpoint.find(options.checkpoint, report)
+        folder = checkpoint.find(choice.checkpoint, report)
     quantize.hush()
+    from glmimage.adapters import Adapter
     from glmimage.engine import Engine
+    from glmimage.shelf import Shelf
 
-    formats = quantize.Formats.of_bits(options.bits) if options.bits else None
-    return Engine.load(str(folder), formats=formats, offload=options.offload)
-
-
-def expected(name: str) -> Defaults:
-    """What the checkpoint says of itself without a download: of a hub id only the name is known."""
-    from glmimage import checkpoint
-
-    if name == checkpoint.MINIATURE or Path(name).expanduser().is_dir():
-        return checkpoint.read_defaults(checkpoint.find(name))
-    return Defaults(name=name)
+    adapters = [Adapter.parse(text) for text in loras]
+    shelf = Shelf(worker.history.storage.encoded)
+    engine = Engine.load(str(folder), wishes=choice.wishes, shelf=shelf, adapters=adapters)
+    for sentence in engine.workshop.sentences:
+        say(sentence)
+    return engine
 
 
 def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
+    from starlette.middleware import Middleware
+
     from app import presets, theme, ui
+    from app.head import Head
+    from app.words import browser_words
 
     sizes = presets.read_sizes()
+    worker.visitors.shown.append(str(presets.ROOT / "assets" / "examples"))
     page = ui.build(worker, sizes, presets.read_examples())
     _, local, shared = page.queue(default_concurrency_limit=None).launch(
         server_name=options.host,
@@ -187,12 +221,11 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
         prevent_thread_lock=True,
         quiet=True,
         theme=theme.theme(),
-        head=theme.head(sizes.shapes),
-        allowed_paths=[
-            str(worker.history.folder),
-            str(worker.history.thumbnails),
-            str(presets.ROOT / "assets" / "examples"),
-        ],
+        app_kwargs={"middleware": [Middleware(Head, html=theme.head(sizes.shapes))]},
+        i18n=browser_words(),
+        pwa=True,
+        # Not copied, for it grows with the visitors.
+        allowed_paths=worker.visitors.shown,
         footer_links=[],
         favicon_path=presets.ROOT / "assets" / "favicon.svg",
         run_history=False,

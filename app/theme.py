@@ -9,10 +9,13 @@ from collections.abc import Iterable
 
 import gradio as gr
 
+from app import canvas
 from app.presets import ROOT, Shape
 
-STYLES = ROOT / "assets" / "atelier.css"
-SCRIPT = ROOT / "assets" / "atelier.js"
+STYLES = tuple(
+    ROOT / "assets" / name for name in ("atelier.css", "tasks.css", "gallery.css", "board.css", "system.css")
+)
+SCRIPTS = tuple(ROOT / "assets" / name for name in ("atelier.js", "brush.js", "board.js"))
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC", "Microsoft YaHei", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Consolas", "monospace")
@@ -144,6 +147,7 @@ def head(shapes: Iterable[Shape]) -> str:
     for number, shape in enumerate(shapes, start=1):
         longest = max(shape.width, shape.height)
         width, height = (round(14 * side / longest, 1) for side in (shape.width, shape.height))
-        outlines.append(f"#shape label:nth-of-type({number})::before{{width:{width}px;height:{height}px}}")
-    rules = STYLES.read_text(encoding="utf-8") + "\n".join(outlines)
-    return f"<style>{rules}</style><script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+        outlines.append(f"#tabs .shape label:nth-of-type({number})::before{{width:{width}px;height:{height}px}}")
+    rules = "\n".join([*(path.read_text(encoding="utf-8") for path in STYLES), *outlines])
+    scripts = "\n".join([canvas.furnish(), *(path.read_text(encoding="utf-8") for path in SCRIPTS)])
+    return f"<style>{rules}</style><script>{scripts}</script>"

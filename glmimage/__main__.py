@@ -1,7 +1,8 @@
 """The command line: `python -m glmimage paint "a cat on a blue background" -o picture.png`.
 
 Arguments become a `Request`, events become progress bars and files; `fetch` downloads a checkpoint, `plan` says what of
-one fits a machine, `quantize` writes a smaller copy. Heavy imports wait until there is something to paint.
+one fits a machine, `quantize` writes a smaller copy, `read` reads a picture's words. Heavy imports wait until there is
+something to do.
 Exit codes: 0 done, 2 what was asked cannot be done (one line says why), 130 stopped by Ctrl-C.
 """
 
@@ -13,17 +14,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from glmimage import quantize
+from glmimage import arguments, quantize
 from glmimage.errors import CheckpointError, GLMImageError, RequestError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from glmimage.engine import Engine
     from glmimage.events import Event
+    from glmimage.fitting import Wishes
     from glmimage.machines import Machine
+    from glmimage.memory import Offload
     from glmimage.request import Request
 
 MISTAKE = 2
@@ -31,6 +36,8 @@ INTERRUPTED = 130
 LARGEST_MEMORY = 16384
 """GiB that a machine may be said to have."""
 MOST_REFERENCES = 16
+BITS = ("auto", "16", "8", "4")
+OFFLOADS = ("auto", "none", "stage", "stream")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[name] = "1"
     quantize.hush()
     try:
-        {"paint": _paint, "fetch": _fetch, "plan": _plan, "quantize": _quantize}[options.command](options)
+        {"paint": _paint, "fetch": _fetch, "plan": _plan, "quantize": _quantize, "read": _read}[options.command](
+            options
+        )
     except GLMImageError as error:
         print(error, file=sys.stderr)
         return MISTAKE
@@ -62,27 +71,36 @@ def _parser() -> argparse.ArgumentParser:
     paint = commands.add_parser(
         "paint", help="paint pictures from a prompt", description="Paint pictures from a prompt."
     )
-    paint.add_argument("prompt", help="what to paint; words in quotation marks are written: 'a cat and \"HELLO\"'")
-    paint.add_argument("-o", "--output", type=Path, default=Path("out.png"), metavar="FILE", help="PNG file (out.png)")
-    paint.add_argument(
-        "--reference", action="append", default=[], metavar="FILE", help="picture to work from; may be repeated"
-    )
-    paint.add_argument("--size", metavar="WIDTHxHEIGHT", help="in pixels (the checkpoint's own size)")
-    paint.add_argument("--seed", type=int, metavar="N", help="picture i of the batch uses N + i (random)")
-    paint.add_argument("--steps", type=int, metavar="N", help="steps of the painter (the checkpoint's own)")
-    paint.add_argument("--guidance", type=float, metavar="X", help="how closely to follow the layout (1.5; 1 is off)")
-    paint.add_argument("--count", type=int, default=1, metavar="N", help="pictures, each with its own layout (1)")
+    arguments.add_paint(paint)
     paint.add_argument(
         "--checkpoint", default="miniature", metavar="NAME", help="miniature, a folder, or a hub id (miniature)"
     )
     paint.add_argument(
-        "--bits", type=int, choices=(4, 8), help="quantize prior and decoder as they are loaded (as they are stored)"
+        "--bits", choices=BITS, default="auto", help="of prior and decoder; 16 is as they are stored (what fits)"
     )
     paint.add_argument(
         "--offload",
-        choices=("none", "stage", "stream"),
-        default="none",
-        help="keep weights in host memory: one stage on the GPU at a time, or the painter block by block, too (none)",
+        choices=OFFLOADS,
+        default="auto",
+        help="keep weights off the device: none, all but a stage at a time, or the painter block by block (what fits)",
+    )
+    paint.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FOLDER[:WEIGHT]",
+        help="LoRA adapter in peft's format to paint with; may be repeated",
+    )
+    paint.add_argument("--memory", type=float, metavar="GIB", help="of the device that may be used (what is free)")
+    paint.add_argument("--device", choices=("cpu", "cuda", "mps"), help="where to compute (the best there is)")
+    read = commands.add_parser(
+        "read",
+        help="read the words in a picture",
+        description="Read a picture's words, and compare them with those that it was asked to show.",
+    )
+    read.add_argument("picture", type=Path, metavar="PICTURE")
+    read.add_argument(
+        "--wanted", action="append", metavar="TEXT", help="what it should say; may be repeated (what its settings want)"
     )
     fetch = commands.add_parser(
         "fetch",
@@ -111,7 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--references", type=int, default=0, metavar="N", help="pictures of that size to work from (0)")
     plan.add_argument("--count", type=int, default=1, metavar="N", help="pictures in one run (1)")
     plan.add_argument("--steps", type=int, metavar="N", help="steps of the painter (the checkpoint's own)")
-    plan.add_argument("--bits", type=int, choices=(16, 8, 4), help="hold prior and decoder to them (the planner's own)")
+    plan.add_argument("--bits", choices=BITS, default="auto", help="hold prior and decoder to them (the planner's own)")
+    plan.add_argument(
+        "--offload", choices=OFFLOADS, default="auto", help="hold the weights to none, stage or stream (the planner's)"
+    )
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     smaller = commands.add_parser(
         "quantize",
@@ -148,6 +169,26 @@ def _quantize(options: argparse.Namespace) -> None:
     print(f"The quantized checkpoint is in {options.target}")
 
 
+def _read(options: argparse.Namespace) -> None:
+    from glmimage import metadata
+    from glmimage.pictures import read_file, read_picture
+    from glmimage.prompting import quoted
+    from glmimage.proofread import Proofreader
+
+    picture = read_picture(read_file(options.picture), str(options.picture))
+    settings = metadata.read(options.picture)
+    wanted = options.wanted
+    if not wanted and settings is not None:
+        wanted = settings.request.regions or quoted(settings.request.prompt)
+    if not wanted:
+        for piece in Proofreader().look(picture):
+            print(piece.text)
+        return
+    report = Proofreader().read(picture, wanted)
+    for line in report.lines:
+        print(f"{line.likeness:4.0%}  wanted {line.wanted!r}  read {line.read!r}")
+
+
 def _fetch(options: argparse.Namespace) -> None:
     from glmimage import checkpoint
     from glmimage.download import Terminal
@@ -167,6 +208,7 @@ def _plan(options: argparse.Namespace) -> None:
     import json
 
     from glmimage import memory, weights
+    from glmimage.fitting import Fitting
     from glmimage.footprint import Job, reference_size
     from glmimage.geometry import Size
     from glmimage.request import Request
@@ -183,17 +225,22 @@ def _plan(options: argparse.Namespace) -> None:
         count=options.count,
         steps=options.steps,
     )
-    machine = _machine(options)
     architecture = weights.read(options.checkpoint)
+    machine = _machine(options, architecture.decoder_width)
     request = asked.resolve(architecture.defaults)
     references = (reference_size(request.size, architecture.reference_sides),) * options.references
-    held: dict[int | None, quantize.Format] = {16: "bf16", 8: "int8", 4: "nf4"}
-    formats = {} if options.bits is None else dict.fromkeys(("prior", "decoder"), held[options.bits])
-    plan = memory.plan(architecture, machine, Job.of(request, references), formats)
+    fitting = Fitting(architecture, machine, _wishes(options.bits, options.offload))
+    plan = fitting.plan(Job.of(request, references))
     print(json.dumps(plan.to_json()) if options.json else memory.table(plan))
 
 
-def _machine(options: argparse.Namespace) -> Machine:
+def _wishes(bits: str, offload: str, memory: float | None = None) -> Wishes:
+    from glmimage.fitting import Wishes
+
+    return Wishes(bits=None if bits == "auto" else int(bits), offload=cast("Offload", offload), memory=memory)
+
+
+def _machine(options: argparse.Namespace, width: int) -> Machine:
     """This machine, or the one that the options describe; only the first imports torch."""
     from dataclasses import replace
 
@@ -213,14 +260,14 @@ def _machine(options: argparse.Namespace) -> Machine:
         if kind in ("mps", "cpu"):
             host = int(options.vram * 2**30)
         return machines.tabulated(kind, int(options.vram * 2**30), host, options.gpu or "")
-    machine = machines.find(options.device if options.vram is None else "cpu")
+    machine = machines.find(options.device if options.vram is None else "cpu", width=width)
     if host is None:
         return machine
     return replace(machine, host_memory=host, device_memory=host if machine.unified else machine.device_memory)
 
 
 def _paint(options: argparse.Namespace) -> None:
-    request = _request(options)
+    request = arguments.request_of(options)
     names = _names(options.output, request.count)
 
     bars = _Bars()
@@ -231,19 +278,35 @@ def _paint(options: argparse.Namespace) -> None:
         with Terminal() as report:
             folder = checkpoint.find(options.checkpoint, report)
         bars.show("loading", 0, 1)
+        from glmimage.adapters import Adapter
         from glmimage.engine import Engine
 
-        formats = quantize.Formats.of_bits(options.bits) if options.bits else None
-        engine = Engine.load(str(folder), formats=formats, offload=options.offload)
+        wishes = _wishes(options.bits, options.offload, options.memory)
+        adapters = [Adapter.parse(text) for text in options.lora]
+        engine = Engine.load(str(folder), device=options.device, wishes=wishes, adapters=adapters)
         bars.show("loading", 1, 1)
-        _follow(engine.run(request, previews=False), names, bars)
+        # The first comes with the run, as it does on the page.
+        for sentence in engine.workshop.sentences[1:]:
+            bars.say(sentence, sys.stderr)
+        _follow(_events(engine, request, options), names, bars, request.resolve(engine.defaults))
     finally:
         bars.close()
 
 
-def _follow(events: Iterator[Event], names: Sequence[Path], bars: _Bars) -> None:
-    from glmimage.events import Note, Progress, Result
-    from glmimage.metadata import write
+def _events(engine: Engine, request: Request, options: argparse.Namespace) -> Iterator[Event]:
+    if options.sketches:
+        return engine.sketch(request, previews=False)
+    run = partial(engine.run, previews=False)
+    if options.attempts == 1:
+        return run(request)
+    from glmimage.proofread import Proofreader, until_right
+
+    return until_right(run, request, Proofreader(), attempts=options.attempts)
+
+
+def _follow(events: Iterator[Event], names: Sequence[Path], bars: _Bars, request: Request) -> None:
+    from glmimage.events import Note, Progress, Result, Sketch
+    from glmimage.metadata import Settings, write, write_picture
 
     for event in events:
         match event:
@@ -254,27 +317,17 @@ def _follow(events: Iterator[Event], names: Sequence[Path], bars: _Bars) -> None
             case Result():
                 name = names[event.index]
                 write(event, name)
-                seeds = f"seed {event.paint_seed}"
-                bars.say(f"{name}  {event.request.size}  {seeds}  {sum(event.seconds.values()):.1f} s", sys.stdout)
-
-
-def _request(options: argparse.Namespace) -> Request:
-    import secrets
-
-    from glmimage.geometry import Size
-    from glmimage.request import Reference, Request
-
-    size = Size.parse(options.size) if options.size is not None else None
-    return Request(
-        prompt=options.prompt,
-        width=size.width if size else None,
-        height=size.height if size else None,
-        count=options.count,
-        seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
-        steps=options.steps,
-        guidance=options.guidance,
-        references=tuple(Reference(path=path) for path in options.reference),
-    )
+                read = [f"  reads {line.read!r}" for line in event.report.lines] if event.report else []
+                made = f"seed {event.paint_seed}  {sum(event.seconds.values()):.1f} s{''.join(read)}"
+                bars.say(f"{name}  {event.request.size}  {made}", sys.stdout)
+            case Sketch():
+                name, picked = names[event.index], event.pick(request)
+                # What --layout-from goes on with.
+                settings = Settings(
+                    request=picked, index=0, layout_seed=event.layout_seed, paint_seed=picked.paint_seed_of(0)
+                )
+                write_picture(event.image, settings, name)
+                bars.say(f"{name}  {request.size}  layout seed {event.layout_seed}", sys.stdout)
 
 
 def _names(output: Path, count: int) -> list[Path]:

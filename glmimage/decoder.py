@@ -34,6 +34,8 @@ from glmimage import flow
 from glmimage.errors import Stopped
 from glmimage.geometry import LATENT, PRIOR_CELL, Size
 from glmimage.linears import linear
+from glmimage.regions import Ties
+from glmimage.source import Source
 
 
 class PaintedReference(Protocol):
@@ -77,6 +79,8 @@ class Conditions:
     references: Sequence[PaintedReference] = ()
     guidance: float = 1.5
     """1 and below: no unconditional branch."""
+    ties: Ties | None = None
+    """Which patches the glyphs belong to; None: upstream's attention."""
 
     @property
     def size(self) -> Size:
@@ -104,18 +108,24 @@ def denoise(
     noise: Tensor,
     *,
     steps: int,
+    source: Source | None = None,
     stop: threading.Event | None = None,
     layers: Layers | None = None,
 ) -> Iterator[Step]:
     """Paints: yields a `Step` after every step, the last one holds the finished latents.
 
-    noise [B, C, H, W]: standard normal, one draw a picture; layers None: all are in place.
+    noise [B, C, H, W]: standard normal, one draw a picture; layers None: all are in place. A source may leave out some
+    of the steps, and holds the latents that stay its own.
     Raises Stopped at the next step once `stop` is set.
     With equal weights, codes and noise the latents are those of `GlmImagePipeline`.
     """
     grid = conditions.size.patch_grid
     timesteps, sigmas = flow.schedule(steps, grid[0] * grid[1], scheduler_config)
-    latents = noise.to(decoder.device, torch.float32)
+    if source is not None:
+        skipped = source.skipped(steps)
+        timesteps, sigmas = timesteps[skipped:], sigmas[skipped:]
+    noise = noise.to(decoder.device, torch.float32)
+    latents = noise if source is None else source.start(noise, float(sigmas[0]))
     painter = Painter(decoder, conditions, timesteps, stop, layers)
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if stop is not None and stop.is_set():
@@ -123,7 +133,9 @@ def denoise(
         velocity = painter.velocity(latents, step)
         clean = flow.clean_estimate(latents, velocity, sigma)
         latents = flow.euler_step(latents, velocity, sigma, sigma_next)
-        yield Step(step + 1, steps, latents, clean)
+        if source is not None:
+            clean, latents = source.hold(clean, noise, 0.0), source.hold(latents, noise, sigma_next)
+        yield Step(step + 1, len(timesteps), latents, clean)
 
 
 class _Stream(NamedTuple):
@@ -207,11 +219,16 @@ class _Branch:
     """One guidance branch (or one reference): a block of pictures that attend to themselves and to the references.
 
     Holds the buffers for queries [B, N + T, h, d] and for keys and values [L or 1, B, R + N + T, h, d]. With references
-    every layer has its own, as the front is kept from step to step; without, all layers share one.
+    every layer has its own, as the front is kept from step to step; without, all layers share one. Where glyphs are
+    tied to patches, the buffers are wider than d: what stands there once and for all adds the bias to the dot products.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, queries: Tensor, image: slice, glyphs: slice, tokens: int) -> None:
-        self.keys, self.values, self.queries = keys, values, queries
+    def __init__(
+        self, keys: Tensor, values: Tensor, queries: Tensor, width: int, image: slice, glyphs: slice, tokens: int
+    ) -> None:
+        self.wide = keys, values, queries
+        self.keys, self.values, self.queries = (buffer[..., :width] for buffer in self.wide)
+        self.width = width
         self.image, self.glyphs = image, glyphs
         """Rows of the branch in the image stream and in the glyph stream."""
         self.tokens = tokens
@@ -219,19 +236,30 @@ class _Branch:
 
     @classmethod
     def allocate(
-        cls, decoder: GlmImageTransformer2DModel, sizes: tuple[int, int, int, int], image_row: int, glyph_row: int
+        cls,
+        decoder: GlmImageTransformer2DModel,
+        sizes: tuple[int, int, int, int],
+        image_row: int,
+        glyph_row: int,
+        ties: Ties | None,
     ) -> _Branch:
         """sizes = B, R, N, T."""
         pictures, references, tokens, glyphs = sizes
         heads, width = decoder.config.num_attention_heads, decoder.config.attention_head_dim
         layers = decoder.config.num_layers if references else 1
-        shape = (layers, pictures, references + tokens + glyphs, heads, width)
+        wide = width
+        if ties is not None:
+            wide += -(-2 * len(ties.patches_SN) // _ALIGNMENT) * _ALIGNMENT
+        shape = (layers, pictures, references + tokens + glyphs, heads, wide)
         keys, values = (torch.empty(shape, device=decoder.device, dtype=decoder.dtype) for _ in range(2))
-        queries = torch.empty((pictures, tokens + glyphs, heads, width), device=decoder.device, dtype=decoder.dtype)
+        queries = torch.empty((pictures, tokens + glyphs, heads, wide), device=decoder.device, dtype=decoder.dtype)
+        if ties is not None:
+            _write_ties(keys, values, queries, width, ties)
         return cls(
             keys,
             values,
             queries,
+            width,
             slice(image_row, image_row + pictures * tokens),
             slice(glyph_row, glyph_row + pictures * glyphs),
             tokens,
@@ -241,20 +269,20 @@ class _Branch:
         """The part of the buffers where a reference of `tokens` tokens writes; it sees nothing else."""
         part = slice(start, start + tokens)
         queries = self.queries.new_empty((1, tokens, *self.queries.shape[2:]))
-        return _Branch(self.keys[:, :1, part], self.values[:, :1, part], queries, slice(0, tokens), slice(0, 0), tokens)
+        keys, values = self.keys[:, :1, part], self.values[:, :1, part]
+        return _Branch(keys, values, queries, self.width, slice(0, tokens), slice(0, 0), tokens)
 
     def share_references(self, end: int) -> None:
         """Gives every picture the references that the first one holds."""
         for buffer in (self.keys, self.values):
             buffer[:, 1:, :end] = buffer[:, :1, :end]
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        index = index if self.keys.shape[0] > 1 else 0
-        return self.keys[index], self.values[index]
+    def layer(self, index: int) -> int:
+        return index if self.keys.shape[0] > 1 else 0
 
     def write(self, index: int, image: _Projected, glyphs: _Projected | None, rotation: Tensor) -> None:
         """Puts this layer's keys, values and queries where `attend` reads them; glyphs None = there are none."""
-        keys, values = self.layer(index)
+        keys, values = self.keys[self.layer(index)], self.values[self.layer(index)]
         own = slice(keys.shape[1] - self.queries.shape[1], None)
         keys, values = keys[:, own], values[:, own]
         for projected, tokens, rows, turn in (
@@ -272,10 +300,31 @@ class _Branch:
 
     def attend(self, index: int, image_only: bool) -> Tensor:
         """[B, N + T (or N), D]."""
-        keys, values = self.layer(index)
-        queries = self.queries[:, : self.tokens] if image_only else self.queries
-        attended = F.scaled_dot_product_attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2))
-        return attended.transpose(1, 2).flatten(2)
+        keys, values, queries = self.wide
+        keys, values = keys[self.layer(index)], values[self.layer(index)]
+        queries = queries[:, : self.tokens] if image_only else queries
+        scale = None if queries.shape[-1] == self.width else self.width**-0.5
+        attended = F.scaled_dot_product_attention(
+            queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), scale=scale
+        )
+        return attended[..., : self.width].transpose(1, 2).flatten(2)
+
+
+_ALIGNMENT = 8
+"""What the fast attention kernels want the width of a head to be a multiple of."""
+
+
+def _write_ties(keys: Tensor, values: Tensor, queries: Tensor, width: int, ties: Ties) -> None:
+    """Fills the columns beyond a head's width: for each string one pair with which its patches meet its tokens, and one
+    the other way round. The scale of the dot products, which comes after, is undone."""
+    strings, tokens = ties.patches_SN.shape
+    for buffer in (keys, values, queries):
+        buffer[..., width:] = 0
+    patches, glyphs = (side.t()[:, None].to(keys) for side in (ties.patches_SN, ties.tokens_ST))
+    there, back = slice(width, width + strings), slice(width + strings, width + 2 * strings)
+    own = keys[:, :, keys.shape[2] - queries.shape[1] :]
+    queries[:, :tokens, :, there], own[:, :, tokens:, :, there] = patches, glyphs * width**0.5
+    queries[:, tokens:, :, back], own[:, :, :tokens, :, back] = glyphs, patches * width**0.5
 
 
 class _Projected(NamedTuple):
@@ -320,7 +369,8 @@ class Painter:
         glyph_row = 0
         for number, text in enumerate(texts):
             sizes = (pictures, sum(rows) if number == 0 else 0, tokens, text.shape[1])
-            self._branches.append(_Branch.allocate(decoder, sizes, number * pictures * tokens, glyph_row))
+            ties = conditions.ties if number == 0 else None
+            self._branches.append(_Branch.allocate(decoder, sizes, number * pictures * tokens, glyph_row, ties))
             glyph_row += pictures * text.shape[1]
 
         start = 0

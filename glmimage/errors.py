@@ -37,6 +37,12 @@ class TrainingError(GLMImageError):
     """A training run cannot start or go on."""
 
 
+def reason(error: Exception) -> str:
+    """What a library says, in the line that fits into a sentence of ours; its kind where it says nothing."""
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class Stopped(GLMImageError):
     """The stop flag was set; carries nothing."""
 

@@ -17,14 +17,19 @@ from typing import Any
 from glmimage.errors import RequestError
 from glmimage.geometry import PATCH, PRIOR_CELL, Size
 from glmimage.machines import Machine
+from glmimage.prompting import quoted
 from glmimage.quantize import Format
-from glmimage.request import LARGEST_COUNT, LARGEST_STEPS, Request
+from glmimage.request import LARGEST_COUNT, LARGEST_STEPS, Defaults, Request
 from glmimage.weights import Architecture, Component
 
+TEXT_TOKENS, GLYPH_TOKENS = 256, 128
+"""Of a prompt, at least."""
 GUESSES = 16
 """Most codes that the prior takes in beside the one just drawn."""
 TILE_OVERLAP = 16
 """Latents that neighbouring tiles share, as in `latents.py`."""
+_CONVOLVED = 3
+"""Times the widest tensor: what a processor's convolutions lay out anew, before and after (measured in bfloat16)."""
 _INT8_LAUNCHES = 3
 """LLM.int8() runs about three times the kernels of a plain product."""
 _CONVOLUTIONS = 0.7
@@ -45,9 +50,9 @@ class Job:
     count: int = 1
     steps: int = 50
     guided: bool = True
-    text_tokens: int = 256
+    text_tokens: int = TEXT_TOKENS
     """Of the prompt; a page of text has about 500."""
-    glyph_tokens: int = 128
+    glyph_tokens: int = GLYPH_TOKENS
     """Bytes of all quoted words and one more for each."""
 
     def __post_init__(self) -> None:
@@ -61,7 +66,24 @@ class Job:
         steps, guidance = request.steps, request.guidance
         assert steps is not None, "the request is resolved"
         assert guidance is not None, "the request is resolved"
-        return cls(size=request.size, references=references, count=request.count, steps=steps, guided=guidance > 1)
+        # About a token for three bytes, in any language; a glyph token is a byte.
+        text = len(request.prompt.encode()) // 3
+        glyphs = sum(len(string.encode()) + 1 for string in quoted(request.prompt))
+        return cls(
+            size=request.size,
+            references=references,
+            count=request.count,
+            steps=steps,
+            guided=guidance > 1,
+            text_tokens=max(text, TEXT_TOKENS),
+            glyph_tokens=max(glyphs, GLYPH_TOKENS),
+        )
+
+    @classmethod
+    def usual(cls, defaults: Defaults) -> Job:
+        """A picture as a checkpoint makes them by default."""
+        size = Size(defaults.width, defaults.height)
+        return cls(size=size, steps=defaults.steps, guided=defaults.guidance > 1)
 
     @property
     def drawn(self) -> int:
@@ -125,11 +147,29 @@ class Footprint:
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
-    def _quantized(self, format: Format, matrix: tuple[int, int], rows: int) -> int:
+    def packed(self, component: Component, format: Format) -> bool:
+        """Whether 4-bit weights are multiplied as they are, as the prior's few rows are where the processor can."""
+        return component.name == "prior" and format in ("nf4", "nf4-dq") and self.machine.packs
+
+    def weights(self, component: Component, format: Format) -> int:
+        """All of a component's, as they lie in memory."""
+        return component.bytes(format, self.machine.itemsize, packed=self.packed(component, format))
+
+    def block(self, component: Component, format: Format) -> int:
+        return component.block.bytes(format, self.machine.itemsize, packed=self.packed(component, format))
+
+    def code_rows(self) -> int:
+        """The codes' rows of an embedding that stays on the host: they are on the device while codes are drawn."""
+        return self.of.codes * self.of.prior_width * self.machine.itemsize
+
+    def _quantized(self, format: Format, matrix: tuple[int, int], rows: int, *, packed: bool = False) -> int:
         """What a product with a matrix [out, in] of that format takes beside its input and its output."""
         (out, inner), size, kind = matrix, self.machine.itemsize, self.machine.kind
         if format == "bf16":
             return 0
+        if packed:
+            # The kernel works in bfloat16: the input and the product, where they are something else.
+            return 0 if size == 2 else rows * 2 * (inner + out)
         if format == "int8":
             # The input in float16 and in int8, the product in int32 and once more where outliers are added.
             product = rows * (3 * inner + (4 + size) * out)
@@ -158,7 +198,11 @@ class Footprint:
         """The VAE's encoder, for the largest reference, whole."""
         pixels = max((side.width * side.height for side in self.job.references), default=0)
         width = max(channels / 4**level for level, channels in enumerate(self.of.vae_channels))
-        return int(pixels * (self.machine.itemsize * 5 * width + 3 * (4 + self.machine.itemsize)))
+        alive = 5 + self._convolved()
+        return int(pixels * (self.machine.itemsize * alive * width + 3 * (4 + self.machine.itemsize)))
+
+    def _convolved(self) -> int:
+        return _CONVOLVED if self.machine.kind == "cpu" else 0
 
     def prior_cache(self, pictures: int) -> int:
         """Keys and values, and the rotary tables."""
@@ -189,10 +233,11 @@ class Footprint:
         mixed = (of.prior_heads + 2 * of.prior_kv_heads) * of.prior_head_dim
         inner = rows * of.prior_intermediate * size
         gate_up, down = (2 * of.prior_intermediate, of.prior_width), (of.prior_width, of.prior_intermediate)
+        packed = self.packed(of["prior"], format)
         widest = max(
             4 * inner,
-            2 * inner + self._quantized(format, gate_up, rows),
-            3 * inner + self._quantized(format, down, rows),
+            2 * inner + self._quantized(format, gate_up, rows, packed=packed),
+            3 * inner + self._quantized(format, down, rows, packed=packed),
         )
         return rows * size * (4 * of.prior_width + mixed) + widest
 
@@ -274,7 +319,7 @@ class Footprint:
         inputs = [*self.of.vae_channels[1:], self.of.vae_channels[-1]]
         width = max(channels / 4**level for level, channels in enumerate(inputs))
         pasted = 4 * (3 + 1 + 1) * pixels + 2 * 3 * 4 * piece if tile else 0
-        return int(piece * self.machine.itemsize * 3 * width) + pasted
+        return int(piece * self.machine.itemsize * (3 + self._convolved()) * width) + pasted
 
     # --- seconds ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +331,7 @@ class Footprint:
         work = _ONE_FORWARD * prior.count / machine.flops
         prefill = self._streaming(prompt * work + self._unpack(prior, format), streamed)
         cache = self.kv_token * (prompt + self.job.drawn / 2)
-        read = (prior.bytes(format, machine.itemsize) + pictures * cache) / machine.bandwidth
+        read = (self.weights(prior, format) + pictures * cache) / machine.bandwidth
         if machine.unified:
             # Without kernels that multiply packed weights, they are unpacked for every code.
             read += self._unpack(prior, format)
@@ -296,7 +341,7 @@ class Footprint:
 
     def _unpack(self, component: Component, format: Format) -> float:
         """Writing and reading the weights as numbers."""
-        if format not in ("nf4", "nf4-dq"):
+        if format not in ("nf4", "nf4-dq") or self.packed(component, format):
             return 0.0
         numbers = component.blocks * component.block.quantizable + component.rest.quantizable
         return 2 * numbers * self.machine.itemsize / self.machine.bandwidth

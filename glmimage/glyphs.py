@@ -40,9 +40,7 @@ def encode_glyphs(stack: GlyphReader, texts: Sequence[str]) -> Tensor:
     Raises GlyphError for a text that is too long.
     """
     tokenizer, encoder = stack.glyph_tokenizer, stack.glyph_encoder
-    texts = list(texts) or [""]
-    front = [tokenizer.pad_token_id] * ((len(texts) + 1) % 2)
-    rows = [front + _ids(tokenizer, text) for text in texts]
+    rows = _rows(tokenizer, texts)
     longest = max(len(row) for row in rows)
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -51,10 +49,21 @@ def encode_glyphs(stack: GlyphReader, texts: Sequence[str]) -> Tensor:
     return embeddings[mask.bool()][None]
 
 
+def token_counts(stack: GlyphReader, texts: Sequence[str]) -> list[int]:
+    """How many of the embeddings each text takes, in their order."""
+    return [len(row) for row in _rows(stack.glyph_tokenizer, texts)]
+
+
 def check_glyphs(stack: GlyphReader, texts: Sequence[str]) -> None:
     """Raises GlyphError for what `encode_glyphs` would refuse; costs nothing, so that nobody waits for a refusal."""
     for text in texts:
         _ids(stack.glyph_tokenizer, text)
+
+
+def _rows(tokenizer: ByT5Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    texts = list(texts) or [""]
+    front = [tokenizer.pad_token_id] * ((len(texts) + 1) % 2)
+    return [front + _ids(tokenizer, text) for text in texts]
 
 
 def _ids(tokenizer: ByT5Tokenizer, text: str) -> list[int]:

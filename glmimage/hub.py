@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from glmimage.errors import CheckpointError, HubUnreachable
+from glmimage.errors import CheckpointError, HubUnreachable, reason
 
 _NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*(?:/\w[\w.-]*)*))?", re.ASCII)
 _PATH = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
@@ -86,7 +86,7 @@ def look_up(name: str, patterns: Sequence[str]) -> Release:
         # A log-in page of the network or an endpoint that is no hub; the client also refuses odd names this way.
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{constants.ENDPOINT} does not answer as a hub does for {name} ({_reason(error)}); correct the name,"
+                f"{constants.ENDPOINT} does not answer as a hub does for {name} ({reason(error)}); correct the name,"
                 " the network's log-in, or HF_ENDPOINT if it is set."
             ) from error
     if not _HASH.fullmatch(info.sha or ""):
@@ -214,16 +214,11 @@ def in_words(name: str) -> Iterator[None]:
         ) from error
     except httpx2.HTTPError as error:
         raise HubUnreachable(
-            f"{constants.ENDPOINT} cannot be reached for {name} ({_reason(error)}); check the network, or HF_ENDPOINT"
+            f"{constants.ENDPOINT} cannot be reached for {name} ({reason(error)}); check the network, or HF_ENDPOINT"
             " if it is set, and try again: what has arrived is kept."
         ) from error
     except OSError as error:
         raise CheckpointError(
-            f"The checkpoint {name} cannot be stored in {constants.HF_HUB_CACHE} ({_reason(error)}); make room and give"
+            f"The checkpoint {name} cannot be stored in {constants.HF_HUB_CACHE} ({reason(error)}); make room and give"
             " this account the right to write there, or set HF_HOME to another folder."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip()
-    return str(text).splitlines()[0] if text else type(error).__name__

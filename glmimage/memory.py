@@ -24,8 +24,22 @@ from glmimage.quantize import FORMATS, Format
 from glmimage.weights import Architecture, Component
 
 GIB = 2**30
-Stage = Literal["vision", "encode", "prefill", "tokens", "glyphs", "modulation", "reference keys", "step", "decode"]
+Stage = Literal[
+    "load prior",
+    "load decoder",
+    "vision",
+    "encode",
+    "prefill",
+    "tokens",
+    "glyphs",
+    "modulation",
+    "reference keys",
+    "step",
+    "decode",
+]
 STAGES: dict[Stage, str] = {
+    "load prior": "loading: prior",
+    "load decoder": "loading: decoder",
     "vision": "references: vision tower",
     "encode": "references: VAE encoder",
     "prefill": "prior: prompt",
@@ -36,7 +50,13 @@ STAGES: dict[Stage, str] = {
     "step": "decoder: steps",
     "decode": "VAE decoder",
 }
-"""In the order of a run, with the words for people."""
+"""In the order of a run, with the words for people. What is loaded is first whole in memory, which counts where that is
+the device's."""
+_LOADED: dict[str, Stage] = {
+    **dict.fromkeys(("prior", "embedding", "vision"), "load prior"),
+    **dict.fromkeys(("decoder", "modulation"), "load decoder"),
+}
+"""Files hold these components together."""
 Residency = Literal["resident", "stage", "stream", "host"]
 """resident: on the device always. stage: there while its stages run. stream: there block by block, each a visit, beside
 the blocks that stay for the stage. host: computed on the host (a table to look up in)."""
@@ -53,8 +73,6 @@ IN_FLIGHT = 2
 """Streamed blocks on the device: the one that computes and the next, which arrives."""
 TILES = (0, 64, 32)
 """Latents a side; 0 is whole."""
-_LOOK_UP = 50e-6
-"""Seconds for a row of the embedding to come from the host, once a code."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,19 +177,56 @@ class Plan:
             raise MachineError(f"This is no plan ({error}); make it again.") from None
 
 
-def plan(architecture: Architecture, machine: Machine, job: Job, formats: Mapping[str, Format] | None = None) -> Plan:
-    """The best plan that fits. `formats` holds components ("prior", "decoder") to a format.
+Offload = Literal["auto", "none", "stage", "stream"]
+"""What a person can hold the plan to: everything on the device; one stage after another; the decoder block by block."""
+
+
+def plan(
+    architecture: Architecture,
+    machine: Machine,
+    job: Job,
+    formats: Mapping[str, Format] | None = None,
+    offload: Offload = "auto",
+    *,
+    like: Plan | None = None,
+    limits: Mapping[Stage, int] | None = None,
+) -> Plan:
+    """The best plan that fits. `formats` holds components ("prior", "decoder") to a format, `like` every component to
+    where another plan has it; `limits` are bytes that single stages may take at most.
 
     Raises MachineError where nothing fits, naming what would, and where a component cannot have the format.
     """
     formats = formats or {}
     _check_formats(architecture, formats)
+    if machine.unified and offload == "stream":
+        raise MachineError(
+            f"The model runs in the memory of this {machine.kind}, into which nothing is streamed; leave --offload out."
+        )
     choices = _choices(architecture, machine, job, formats)
-    best = _solve(choices, machine)
+    if offload != "auto":
+        choices = _only(choices, lambda option: _is_offloaded(option.placement, offload))
+    if like is not None:
+        choices = _only(choices, lambda option: _place(option.placement) == _place(like[option.placement.component]))
+    budget = _Budget.of(machine, limits or {})
+    best = _solve(choices, budget)
     if best is None:
-        raise MachineError(_refusal(architecture, machine, job, formats, choices))
+        raise MachineError(_refusal(architecture, machine, job, formats, choices, limits or {}))
     made = _assemble(architecture, machine, job, best)
-    return replace(made, alternatives=tuple(_rejected(architecture, made, choices, formats)))
+    return replace(made, alternatives=tuple(_rejected(architecture, made, choices, formats, budget)))
+
+
+def _place(placement: Placement) -> tuple[object, ...]:
+    return placement.format, placement.residency, placement.waits, placement.blocks_on_device
+
+
+def _is_offloaded(placement: Placement, offload: Offload) -> bool:
+    """Whether the placement is what was asked for."""
+    if offload == "none":
+        return placement.residency == "resident"
+    if offload == "stream" and placement.component in ("decoder", "modulation"):
+        return placement.residency == "stream" and not placement.blocks_on_device
+    # An embedding on the host is off the device, too; nobody asks for the disk where the host has room.
+    return placement.residency in ("stage", "host")
 
 
 def _check_formats(architecture: Architecture, formats: Mapping[str, Format]) -> None:
@@ -219,13 +274,14 @@ class _Move(NamedTuple):
     streamed: int
     seconds: float
     host: int
+    unified: bool = False
 
 
-def _moves(component: Component, format: Format, machine: Machine) -> Iterator[_Move]:
+def _moves(footprint: Footprint, component: Component, format: Format) -> Iterator[_Move]:
     """Every residency that the machine has for the component. Of equal ones the first is taken."""
-    size = machine.itemsize
-    total = component.bytes(format, size)
-    block = component.block.bytes(format, size)
+    machine = footprint.machine
+    total = footprint.weights(component, format)
+    block = footprint.block(component, format)
 
     def move(residency: Residency, waits: Literal["", "host", "disk"], stay: int) -> _Move:
         moving = component.blocks - stay if residency == "stream" else 0
@@ -241,12 +297,14 @@ def _moves(component: Component, format: Format, machine: Machine) -> Iterator[_
             blocks=component.blocks,
             blocks_on_device=stay,
         )
-        return _Move(placement, on_device, moving * block, on_device / speed, total if waits == "host" else 0)
+        host = total if waits == "host" else 0
+        return _Move(placement, on_device, moving * block, on_device / speed, host, machine.unified)
 
+    # What a job does not need costs nothing anywhere: it is resident where there is room, for the next job.
+    yield move("resident", "", component.blocks)
     if not machine.unified:
         yield move("stage", "host", component.blocks)
     yield move("stage", "disk", component.blocks)
-    yield move("resident", "", component.blocks)
     if not machine.unified:
         for stay in range(component.blocks - 1, -1, -1):
             yield move("stream", "host", stay)
@@ -273,12 +331,18 @@ def _option(
 ) -> _Option:
     """`stages` are those in which the component is needed, of those that the job has; it comes with the first."""
     resident = move.placement.residency == "resident"
+    weights: dict[Stage, int] = dict.fromkeys(STAGES if resident else stages, move.on_device)
+    loading = _LOADED.get(move.placement.component) if move.unified else None
+    # The prior is loaded first, then the decoder, then the small parts.
+    weights["load prior"] = move.placement.bytes if loading == "load prior" else 0
+    if loading != "load prior" or not resident:
+        weights["load decoder"] = move.placement.bytes if loading == "load decoder" else 0
     spent = dict(seconds or {})
     if stages:
         spent[stages[0]] = spent.get(stages[0], 0.0) + loads * move.seconds
     return _Option(
         placement=move.placement,
-        weights=_bytes_at(dict.fromkeys(STAGES if resident else stages, move.on_device)),
+        weights=_bytes_at(weights),
         cache=_bytes_at(cache or {}),
         work=_bytes_at(work or {}),
         seconds=_at(spent),
@@ -317,7 +381,7 @@ def _prior_options(footprint: Footprint, prior: Component, format: Format) -> It
     batches = {-(-footprint.job.count // 2**halvings) for halvings in range(8)}
     for layouts in sorted(batches, reverse=True):
         cache = footprint.prior_cache(layouts)
-        for move in _moves(prior, format, footprint.machine):
+        for move in _moves(footprint, prior, format):
             prefill, tokens = footprint.prior_seconds(format, layouts, move.streamed)
             yield _option(
                 move,
@@ -330,25 +394,29 @@ def _prior_options(footprint: Footprint, prior: Component, format: Format) -> It
 
 
 def _embedding_options(footprint: Footprint, embedding: Component, format: Format) -> Iterator[_Option]:
-    for move in _moves(embedding, format, footprint.machine):
+    for move in _moves(footprint, embedding, format):
         yield _option(move, ("prefill", "tokens"))
     if not footprint.machine.unified:
         total = embedding.bytes(format, footprint.machine.itemsize)
         placement = replace(move.placement, residency="host", waits="host", device_bytes=0)
-        seconds = footprint.job.count * footprint.job.drawn * _LOOK_UP
-        yield _option(_Move(placement, 0, 0, 0.0, total), (), seconds={"tokens": seconds})
+        rows = footprint.code_rows()
+        yield _option(
+            _Move(placement, 0, 0, rows / footprint.machine.link, total),
+            ("prefill", "tokens"),
+            cache={"prefill": rows, "tokens": rows},
+        )
 
 
 def _vision_options(footprint: Footprint, vision: Component, format: Format) -> Iterator[_Option]:
     stages: tuple[Stage, ...] = ("vision",) if footprint.job.references else ()
-    for move in _moves(vision, format, footprint.machine):
+    for move in _moves(footprint, vision, format):
         yield _option(
             move, stages, work={"vision": footprint.vision()}, seconds={"vision": footprint.seeing_seconds()[0]}
         )
 
 
 def _glyph_options(footprint: Footprint, glyphs: Component, format: Format) -> Iterator[_Option]:
-    for move in _moves(glyphs, format, footprint.machine):
+    for move in _moves(footprint, glyphs, format):
         seconds = footprint.glyph_seconds()
         yield _option(move, ("glyphs",), work={"glyphs": footprint.glyphs()}, seconds={"glyphs": seconds})
 
@@ -358,7 +426,7 @@ def _decoder_options(footprint: Footprint, decoder: Component, format: Format) -
     stages: list[Stage] = ["modulation", "reference keys", "step"] if job.references else ["modulation", "step"]
     cache: dict[Stage, int] = dict.fromkeys(stages, painter)
     cache["modulation"] = footprint.modulations(job.steps)
-    for move in _moves(decoder, format, footprint.machine):
+    for move in _moves(footprint, decoder, format):
         seconds: dict[Stage, float] = {
             "reference keys": job.count * footprint.reference_seconds(format, move.streamed),
             "step": job.count * job.steps * footprint.step_seconds(format, move.streamed),
@@ -371,7 +439,7 @@ def _modulation_options(footprint: Footprint, modulation: Component, format: For
     """Needed before the steps alone: a vector a step and layer is what the steps read."""
     job = footprint.job
     stages: tuple[Stage, ...] = ("modulation", "reference keys") if job.references else ("modulation",)
-    for move in _moves(modulation, format, footprint.machine):
+    for move in _moves(footprint, modulation, format):
         if move.placement.residency == "stream" and move.placement.blocks_on_device:
             continue
         again = len(job.references) * move.streamed / footprint.machine.link
@@ -391,7 +459,7 @@ def _vae_options(footprint: Footprint, vae: Component, format: Format) -> Iterat
             "decode": job.count * footprint.decode_seconds(tile),
         }
         work: dict[Stage, int] = {"encode": footprint.encode(), "decode": footprint.decode(tile)}
-        for move in _moves(vae, format, footprint.machine):
+        for move in _moves(footprint, vae, format):
             loads = job.count + bool(job.references)
             yield _option(move, stages, work=work, seconds=seconds, loads=loads, tile=tile)
 
@@ -400,14 +468,15 @@ def _vae_options(footprint: Footprint, vae: Component, format: Format) -> Iterat
 
 
 class _Budget(NamedTuple):
-    device: int
+    device: Bytes
     host: int
 
     @classmethod
-    def of(cls, machine: Machine) -> _Budget:
+    def of(cls, machine: Machine, limits: Mapping[Stage, int]) -> _Budget:
         """What weights, caches and activations may take."""
         host = 0 if machine.unified else max(0, machine.host_memory - HOST_RESERVE)
-        return cls(machine.device_memory - CONTEXT[machine.kind], host)
+        most = machine.device_memory
+        return cls(tuple(min(most, limits.get(stage, most)) - CONTEXT[machine.kind] for stage in STAGES), host)
 
 
 class _Sum(NamedTuple):
@@ -426,13 +495,12 @@ class _Sum(NamedTuple):
 _NOTHING = _Sum(0, 0.0, (0,) * len(STAGES), 0)
 
 
-def _solve(choices: Choices, machine: Machine) -> list[_Option] | None:
+def _solve(choices: Choices, budget: _Budget) -> list[_Option] | None:
     """The best options, one of each component, that fit together; None where none do."""
-    budget = _Budget.of(machine)
     floor = _floor(choices)
     lists = []
     for name, options in choices.items():
-        spare = [budget.device - least for least in _minus(floor, _floor({name: options}))]
+        spare = _minus(budget.device, _minus(floor, _floor({name: options})))
         takes = [(_Sum(option.loss, sum(option.seconds), option.device, option.host), option) for option in options]
         fitting = [
             (take, option)
@@ -483,7 +551,7 @@ def _search(
                 key(least) < best_key
                 and least.seconds <= limit
                 and least.host <= budget.host
-                and all(count <= budget.device for count in least.device)
+                and all(map(int.__le__, least.device, budget.device))
             ):
                 descend(now, [*taken, option])
 
@@ -503,6 +571,8 @@ def _minus(first: Bytes, second: Bytes) -> Bytes:
 
 def _assemble(architecture: Architecture, machine: Machine, job: Job, options: Sequence[_Option]) -> Plan:
     absent = () if job.references else ("vision", "encode", "reference keys")
+    if not machine.unified:
+        absent = (*absent, "load prior", "load decoder")
     needs = []
     for index, stage in enumerate(STAGES):
         if stage in absent:
@@ -530,7 +600,7 @@ def _assemble(architecture: Architecture, machine: Machine, job: Job, options: S
 
 
 def _rejected(
-    architecture: Architecture, made: Plan, choices: Choices, formats: Mapping[str, Format]
+    architecture: Architecture, made: Plan, choices: Choices, formats: Mapping[str, Format], budget: _Budget
 ) -> Iterator[Alternative]:
     """Prior and decoder in each format; everything resident; the VAE whole; the batch undivided."""
     chosen = {name: made[name].format for name in choices}
@@ -540,18 +610,18 @@ def _rejected(
             continue
         if {chosen[name] for name in both} != {format}:
             wanted = _only(choices, lambda option, format=format: option.placement.format == format, both)  # type: ignore[misc]
-            yield _compare(architecture, made, f"prior and decoder in {format}", wanted)
+            yield _compare(architecture, made, f"prior and decoder in {format}", wanted, budget)
     held = _only(choices, lambda option: option.placement.format == chosen[option.placement.component])
     resident = _only(held, lambda option: option.placement.residency == "resident")
     needed = [placement for placement in made.placements if placement.component != "vision" or made.job.references]
     if any(placement.residency != "resident" for placement in needed):
-        yield _compare(architecture, made, "everything resident", resident)
+        yield _compare(architecture, made, "everything resident", resident, budget)
     if made.tile:
         whole = _only(held, lambda option: option.tile == 0, ("vae",))
-        yield _compare(architecture, made, "VAE without tiles", whole)
+        yield _compare(architecture, made, "VAE without tiles", whole, budget)
     if made.layouts < made.job.count:
         together = _only(held, lambda option: option.layouts == made.job.count, ("prior",))
-        yield _compare(architecture, made, f"{made.job.count} layouts at once", together)
+        yield _compare(architecture, made, f"{made.job.count} layouts at once", together, budget)
 
 
 def _only(choices: Choices, wanted: Callable[[_Option], bool], names: Sequence[str] = ()) -> Choices:
@@ -561,9 +631,11 @@ def _only(choices: Choices, wanted: Callable[[_Option], bool], names: Sequence[s
     }
 
 
-def _compare(architecture: Architecture, made: Plan, what: str, choices: Choices) -> Alternative:
+def _compare(architecture: Architecture, made: Plan, what: str, choices: Choices, budget: _Budget) -> Alternative:
     machine = made.machine
-    best = _solve(choices, machine)
+    if not all(choices.values()):
+        return Alternative(what=what, peak=0, seconds=None, reason="is not among what was asked for")
+    best = _solve(choices, budget)
     if best is None:
         least = max(_floor(choices)) + CONTEXT[machine.kind]
         if least <= machine.device_memory:
@@ -585,13 +657,20 @@ def _reason(made: Plan, other: Plan) -> str:
 
 
 def _refusal(
-    architecture: Architecture, machine: Machine, job: Job, formats: Mapping[str, Format], choices: Choices
+    architecture: Architecture,
+    machine: Machine,
+    job: Job,
+    formats: Mapping[str, Format],
+    choices: Choices,
+    limits: Mapping[Stage, int],
 ) -> str:
     """One sentence that names what would fit."""
 
     def fits(other: Job) -> bool:
-        return _solve(_choices(architecture, machine, other, formats), machine) is not None
+        return _solve(_choices(architecture, machine, other, formats), _Budget.of(machine, limits)) is not None
 
+    if not all(choices.values()):
+        return "The plan that was asked for cannot be had on this machine; leave the choice to the planner."
     least = max(_floor(choices)) + CONTEXT[machine.kind]
     asked = f"{job.size}{_with(len(job.references))}"
     have = gib(machine.device_memory)
@@ -655,6 +734,31 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
+def is_plain(plan: Plan) -> bool:
+    """Whether everything is there in full, unquantized, and done at once: nothing to explain."""
+    kept = all(placement.residency == "resident" for placement in plan.placements)
+    return kept and not plan.tile and plan.layouts == plan.job.count and not any(_losses(plan))
+
+
+def _losses(plan: Plan) -> list[int]:
+    return [LOSS[placement.format] for placement in plan.placements]
+
+
+def differences(before: Plan, after: Plan) -> str:
+    """What another plan does otherwise, as the end of a sentence; "" where nothing of it is seen."""
+    said = []
+    for old, new in zip(before.placements, after.placements, strict=True):
+        if new.format != old.format:
+            said.append(f"{new.component} {_EXACT[new.format]}")
+        if _place(new)[1:] != _place(old)[1:]:
+            said.append(f"{new.component} {where(new)}")
+    if after.tile != before.tile:
+        said.append(f"VAE in tiles of {after.tile * 8} px" if after.tile else "VAE without tiles")
+    if after.layouts < min(before.layouts, after.job.count):
+        said.append(f"{after.layouts} layouts at a time")
+    return "; ".join(said)
+
+
 _EXACT: dict[Format, str] = {
     "bf16": "lossless",
     "int8": "in 8 bits, which costs little quality",
@@ -686,13 +790,14 @@ def sentences(plan: Plan) -> list[str]:
         f" ({STAGES[widest.stage]}), {plan.job.count} x {plan.job.size} takes about {duration(plan.seconds)}."
     ]
     streamed = [p for p in plan.placements if p.residency == "stream" and p.component in ("prior", "decoder")]
-    staged = [p.component for p in plan.placements if p.residency == "stage" and p.component in ("prior", "decoder")]
+    staged = [p for p in plan.placements if p.residency == "stage" and p.component in ("prior", "decoder")]
     costs = []
     if streamed:
         names = " and ".join(f"{p.blocks - p.blocks_on_device} of the {p.component}'s {p.blocks}" for p in streamed)
         costs.append(f"{names} blocks cross to the device in every pass")
     if staged:
-        costs.append(f"the weights of {' and '.join(staged)} are brought to the device in every run")
+        names = " and ".join(f"the {p.component}" for p in staged)
+        costs.append(f"the weights of {names} come from the {staged[0].waits} in every run")
     if plan.tile:
         costs.append(f"the VAE works in tiles of {plan.tile * 8} px, which differ a little from the whole")
     if plan.layouts < plan.job.count:

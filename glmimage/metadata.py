@@ -1,26 +1,43 @@
 """Settings in the PNG: what a picture was made from travels inside it.
 
-Two text chunks: `parameters`, the line format that other tools read (prompt, then "Steps: 20, Sampler: ..."), and
-`glmimage`, our JSON, from which the same picture can be made again. Files are written whole or not at all.
-Knows nothing of models, and imports Pillow and numpy only where a file is at hand.
+Three text chunks: `parameters`, the line format that other tools read (prompt, then "Steps: 20, Sampler: ...");
+`glmimage`, our JSON, from which the same picture can be made again; and an XMP packet that says in IPTC's words that a
+model made the picture (https://cv.iptc.org/newscodes/digitalsourcetype/). `strip` leaves all of it out.
+Files are written whole or not at all. Knows nothing of models, and imports Pillow and numpy only where a file is at
+hand.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from glmimage.errors import GLMImageError, PictureError, RequestError
-from glmimage.events import PriorTokens, Result
+from glmimage.events import Line, PriorTokens, Report, Result
+from glmimage.files import write_whole
 from glmimage.request import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 KEY = "glmimage"
 PARAMETERS = "parameters"
 VERSION = 1
+Part = Literal["all", "prompt", "seed", "layout"]
+"""Of a picture's settings, to be used again."""
+XMP = "XML:com.adobe.xmp"
+"""The keyword under which a PNG carries XMP (XMP specification, part 3)."""
+MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+TOOL = "GLM-Image Atelier"
+_PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+ rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmp:CreatorTool="{TOOL}" Iptc4xmpExt:DigitalSourceType="{MADE_BY_A_MODEL}"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -36,6 +53,14 @@ class Settings:
     prior: PriorTokens | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time by stage."""
+    report: Report | None = None
+    """What could be read in it."""
+    key: str = ""
+    """Under which a history keeps the picture."""
+    ancestry: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the pictures before this one were made from, by the names a history gives them; outlives their files."""
+    foreign: str = ""
+    """The `parameters` text of another program, where the picture came from one."""
 
     @classmethod
     def of(cls, result: Result) -> Settings:
@@ -47,6 +72,7 @@ class Settings:
             checkpoint=result.checkpoint,
             prior=result.prior,
             seconds=result.seconds,
+            report=result.report,
         )
 
     @property
@@ -55,6 +81,26 @@ class Settings:
         if self.layout_seed == self.paint_seed:
             return replace(self.request, count=1, seed=self.layout_seed, layout_seed=None, paint_seed=None)
         return replace(self.request, count=1, layout_seed=self.layout_seed, paint_seed=self.paint_seed)
+
+    def onto(self, base: Request, part: Part) -> Request:
+        """`base` with one part of how this picture was made, all else as it was; "all" is `again`.
+
+        Raises RequestError for the layout of a picture that carries none.
+        """
+        match part:
+            case "all":
+                return self.again
+            case "prompt":
+                return replace(base, prompt=self.request.prompt)
+            case "seed":
+                again = self.again
+                return replace(base, seed=again.seed, layout_seed=again.layout_seed, paint_seed=again.paint_seed)
+            case "layout":
+                if self.prior is None:
+                    raise RequestError("This picture carries no layout; choose one that was painted here.")
+                # The codes are those of one size.
+                width, height = self.request.width, self.request.height
+                return replace(base, layout=self.prior.layout, width=width, height=height)
 
     def to_json(self) -> dict[str, Any]:
         prior = None
@@ -70,6 +116,10 @@ class Settings:
             "request": self.request.to_json(),
             "prior": prior,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "report": None if self.report is None else [asdict(line) for line in self.report.lines],
+            "key": self.key,
+            "ancestry": {name: list(parents) for name, parents in self.ancestry.items()},
+            "foreign": self.foreign,
         }
 
     @classmethod
@@ -88,11 +138,17 @@ class Settings:
             checkpoint=str(data.get("checkpoint", "")),
             prior=_prior(data.get("prior")),
             seconds=_seconds(data.get("seconds")),
+            report=_report(data.get("report")),
+            key=str(data.get("key", "")),
+            ancestry=_ancestry(data.get("ancestry")),
+            foreign=str(data.get("foreign", "")),
         )
 
     @property
     def parameters(self) -> str:
         """The text that other tools read."""
+        if self.foreign:
+            return self.foreign
         request = self.request
         values = {
             "Steps": request.steps,
@@ -108,58 +164,100 @@ class Settings:
         )
 
 
-def save(result: Result, file: IO[bytes]) -> None:
-    """Writes the result's picture with its settings as PNG."""
+def save(image: Image, settings: Settings | None, file: IO[bytes]) -> None:
+    """Writes the picture with its settings as PNG; without any for one of unknown origin."""
     from PIL.PngImagePlugin import PngInfo
 
-    settings = Settings.of(result)
     chunks = PngInfo()
-    chunks.add_text(PARAMETERS, settings.parameters)
-    chunks.add_text(KEY, json.dumps(settings.to_json(), separators=(",", ":")))
-    result.image.save(file, format="PNG", pnginfo=chunks)
+    if settings is not None:
+        chunks.add_text(PARAMETERS, settings.parameters)
+        chunks.add_text(KEY, json.dumps(settings.to_json(), separators=(",", ":")))
+        chunks.add_itxt(XMP, _PACKET)
+    image.save(file, format="PNG", pnginfo=chunks)
 
 
-def write(result: Result, path: Path) -> None:
-    """Stores the result at `path`, whole or not at all; replaces what was there. Raises PictureError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write(result: Result, path: Path, settings: Settings | None = None) -> None:
+    """Stores the result at `path`, whole or not at all; replaces what was there. Raises PictureError.
+
+    `settings` say more of it than the result itself does, such as its key.
+    """
+    write_picture(result.image, settings or Settings.of(result), path)
+
+
+def write_picture(image: Image, settings: Settings | None, path: Path) -> None:
+    """As `write`, for a picture that no engine has just made."""
     try:
-        try:
-            with part.open("wb") as file:
-                save(result, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, lambda file: save(image, settings, file))
     except OSError as error:
         raise PictureError(
             f"The picture cannot be written to {path} ({error.strerror or error}); choose another place."
         ) from error
 
 
-def read(path: Path) -> Settings | None:
+def strip(path: Path, file: IO[bytes]) -> None:
+    """Writes the picture at `path` as a PNG of pixels alone: no settings, no provenance. Raises PictureError."""
+    from PIL import Image
+
+    with _opened(path) as picture:
+        bare = Image.frombytes(picture.mode, picture.size, picture.tobytes())
+    bare.save(file, format="PNG")
+
+
+def read_texts(path: Path | IO[bytes], *, whole: bool = True) -> dict[str, str]:
+    """The text chunks of a picture, by keyword. Raises PictureError for a file that is not a picture.
+
+    Unless `whole`, those before the pixels do, which are ours, and the pixels are not looked at: much faster.
+    """
+    with _opened(path, KEY if not whole else None) as picture:
+        return {str(name): str(text) for name, text in getattr(picture, "text", {}).items()}
+
+
+def read(path: Path, *, whole: bool = True) -> Settings | None:
     """The settings in a picture of ours; None in any other picture.
 
     Raises PictureError for a file that is not a picture, RequestError for settings of another version.
+    Unless `whole`, a picture that has its settings is not looked at any further.
     """
-    from PIL import Image
+    return read_settings(read_texts(path, whole=whole), path.name)
 
-    try:
-        with Image.open(path) as picture:
-            # Text chunks may follow the pixels.
-            picture.load()
-            text = getattr(picture, "text", {}).get(KEY)
-    # Broken files raise OSError, SyntaxError, ValueError and more; bombs raise their own.
-    except Exception as error:
-        raise PictureError(f"The file {path.name} is not a picture that can be read; choose another.") from error
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height. Raises PictureError for a file that is not a picture."""
+    with _opened(path) as picture:
+        return picture.size
+
+
+def read_settings(texts: Mapping[str, str], name: str) -> Settings | None:
+    """Our settings among a picture's texts; None without them. Raises RequestError as `read` does."""
+    text = texts.get(KEY)
     if text is None:
         return None
     try:
         return Settings.from_json(json.loads(text))
     except GLMImageError:
         raise
-    except ValueError:
-        raise RequestError(f"The settings in {path.name} are damaged; they cannot be used.") from None
+    # RecursionError: brackets without end.
+    except (ValueError, RecursionError):
+        raise RequestError(f"The settings in {name} are damaged; they cannot be used.") from None
+
+
+@contextmanager
+def _opened(path: Path | IO[bytes], enough: str | None = None) -> Iterator[Image]:
+    """The decoded picture; not decoded where its head holds the text `enough`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            # Text chunks may follow the pixels.
+            if enough is None or enough not in picture.info:
+                picture.load()
+            yield picture
+    except GLMImageError:
+        raise
+    # Broken files raise OSError, SyntaxError, ValueError and more; bombs raise their own.
+    except Exception as error:
+        name = path.name if isinstance(path, Path) else "picture"
+        raise PictureError(f"The file {name} is not a picture that can be read; choose another.") from error
 
 
 def _whole(value: object) -> int:
@@ -172,6 +270,31 @@ def _seconds(data: object) -> dict[str, float]:
     if not isinstance(data, Mapping):
         return {}
     return {str(stage): float(value) for stage, value in data.items() if isinstance(value, (int, float))}
+
+
+def _report(data: Any) -> Report | None:
+    if not isinstance(data, list):
+        return None
+    try:
+        return Report(
+            tuple(
+                Line(
+                    wanted=str(line["wanted"]),
+                    read=str(line["read"]),
+                    match=bool(line["match"]),
+                    likeness=float(line["likeness"]),
+                )
+                for line in data
+            )
+        )
+    except (KeyError, TypeError, ValueError):
+        raise RequestError("What was read in the picture is damaged in its settings; they cannot be used.") from None
+
+
+def _ancestry(data: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(data, Mapping):
+        return {}
+    return {str(name): tuple(map(str, made)) for name, made in data.items() if isinstance(made, (list, tuple))}
 
 
 def _prior(data: Any) -> PriorTokens | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import diffusers
 import torch
@@ -26,9 +26,9 @@ from transformers import ByT5Tokenizer, GlmImageForConditionalGeneration, GlmIma
 from transformers.models.glm_image.image_processing_pil_glm_image import GlmImageImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from glmimage import quantize
+from glmimage import heap, quantize
 from glmimage.checkpoint import read_defaults, shards, verify
-from glmimage.errors import CheckpointError
+from glmimage.errors import CheckpointError, reason
 from glmimage.quantize import Component, Format, Formats
 from glmimage.request import Defaults
 
@@ -37,6 +37,17 @@ _CLASSES: dict[Component, type[Any]] = {
     "decoder": GlmImageTransformer2DModel,
     "glyphs": T5EncoderModel,
 }
+
+
+PartName = Literal["prior", "decoder", "vae", "glyph_encoder"]
+"""The modules of a stack that hold weights."""
+
+
+class Taker(Protocol):
+    """Looks after modules once they are loaded; `residency.Residency` does."""
+
+    def hosts(self, name: PartName) -> bool: ...  # whether to load it into host memory
+    def take(self, name: PartName, module: nn.Module) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,11 +76,12 @@ class Stack:
         device: str = "cpu",
         dtype: torch.dtype | None = None,
         formats: Formats | None = None,
-        offloaded: bool = False,
+        taker: Taker | None = None,
     ) -> Stack:
-        """Loads the checkpoint in `folder` onto `device`, or, `offloaded`, into host memory, to run on `device`.
+        """Loads the checkpoint in `folder`, to run on `device`. Raises CheckpointError.
 
-        Raises CheckpointError.
+        `taker` is handed each module as soon as it is loaded, into host memory where it says so; with None everything
+        stays on `device`.
 
         `dtype` None: float32 on the CPU and on GPUs without bfloat16, else bfloat16. float16 is refused: the VAE
         overflows to black pictures. `formats` None: every component as it is stored. What is quantized keeps its format
@@ -82,18 +94,22 @@ class Stack:
         if dtype not in (torch.float32, torch.bfloat16, torch.float64):
             raise CheckpointError(f"The stack cannot run in {dtype}; use float32 or bfloat16.")
 
-        home = torch.device("cpu") if offloaded else place
+        def part(name: PartName, load: Callable[[torch.device], Any]) -> Any:
+            module = load(torch.device("cpu") if taker and taker.hosts(name) else place)
+            if taker:
+                taker.take(name, module)
+            return module
 
-        def part(component: Component) -> Any:
-            return load_component(component, folder, getattr(formats, component, None), home, dtype)
+        def component(name: Component) -> Callable[[torch.device], Any]:
+            return lambda home: load_component(name, folder, getattr(formats, name, None), home, dtype)
 
         with quiet():
             return cls(
-                prior=part("prior"),
+                prior=part("prior", component("prior")),
                 processor=_processor(folder / "processor"),
-                decoder=part("decoder"),
-                vae=_load(AutoencoderKL, folder / "vae", dtype).to(home),
-                glyph_encoder=part("glyphs"),
+                decoder=part("decoder", component("decoder")),
+                vae=part("vae", lambda home: _load(AutoencoderKL, folder / "vae", dtype).to(home)),
+                glyph_encoder=part("glyph_encoder", component("glyphs")),
                 glyph_tokenizer=ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
                 scheduler_config=_scheduler_config(folder / "scheduler" / "scheduler_config.json"),
                 defaults=read_defaults(folder),
@@ -127,13 +143,14 @@ def load_component(
         return _load(_CLASSES[component], part, dtype).to(place)
     quantize.require()
     asked = quantize.options(component, format) if stored == "bf16" and format else None
-    if component == "decoder":
-        module = _checked(part, lambda: _load_decoder(part, asked, place, dtype))
-    else:
-        config = {"quantization_config": transformers.BitsAndBytesConfig(**asked)} if asked else {}
-        module = _load(_CLASSES[component], part, dtype, device_map={"": place}, **config)
+    with heap.given_back():
+        if component == "decoder":
+            module = _checked(part, lambda: _load_decoder(part, asked, place, dtype))
+        else:
+            config = {"quantization_config": transformers.BitsAndBytesConfig(**asked)} if asked else {}
+            module = _load(_CLASSES[component], part, dtype, device_map={"": place}, **config)
     for inner in module.modules():
-        _fit(inner, dtype)
+        _fit(inner, dtype, few_rows=component == "prior")
     return module
 
 
@@ -153,7 +170,7 @@ def empty_component(component: Component, folder: Path) -> Any:
     # A config that means nothing fails where its numbers are used.
     except Exception as error:
         raise CheckpointError(
-            f"The file {part / 'config.json'} cannot be used ({_reason(error)}); download or write it again."
+            f"The file {part / 'config.json'} cannot be used ({reason(error)}); download or write it again."
         ) from error
 
 
@@ -176,7 +193,7 @@ def _checked(folder: Path, load: Callable[[], tuple[Any, list[str]]]) -> Any:
     # Damaged files raise OSError, ValueError, RuntimeError, KeyError or safetensors' own error.
     except Exception as error:
         raise CheckpointError(
-            f"The weights in {folder} cannot be loaded ({_reason(error)}); download or write them again."
+            f"The weights in {folder} cannot be loaded ({reason(error)}); download or write them again."
         ) from error
     if missing:
         raise CheckpointError(
@@ -235,8 +252,8 @@ def _read(file: Path, key: str) -> Tensor:
     return tensor
 
 
-def _fit(module: nn.Module, dtype: torch.dtype) -> None:
-    """Brings a module to `dtype`, whatever its file says, and a 4-bit layer to a kernel that can do its shape."""
+def _fit(module: nn.Module, dtype: torch.dtype, *, few_rows: bool) -> None:
+    """Brings a module to `dtype`, whatever its file says, and a 4-bit layer to a kernel that suits it."""
     from bitsandbytes.nn.modules import Linear4bit
 
     # transformers leaves what is not quantized in the file's dtype, but for the biases.
@@ -245,9 +262,60 @@ def _fit(module: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
     if isinstance(module, Linear4bit):
         module.compute_dtype = dtype
-        # What the repacking for AVX512-BF16 asserts; other shapes go through a copy in `dtype`.
-        if module.in_features % quantize.BLOCK or module.out_features % 32:
+        # The first is for speed: from about 500 rows on a copy in `dtype` is faster. The others are what the repacking
+        # for AVX512-BF16 asserts.
+        if not few_rows or module.in_features % quantize.BLOCK or module.out_features % _PACKED_ROWS:
             module.support_avx512bf16_for_cpu = False
+
+
+_PACKED_ROWS = 32
+"""Rows of a weight that are packed together."""
+_ROWS_AT_ONCE = 1024
+
+
+@torch.no_grad()
+def pack(module: nn.Module) -> None:
+    """Lays 4-bit weights out for a processor with AVX512-BF16, as the first product would, but a few rows at a time.
+
+    All at once takes 7 bytes a number; and what is moved must be packed before.
+    """
+    from bitsandbytes.functional import QuantState, _convert_weight_packed_for_cpu, dequantize_blockwise
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for layer in module.modules():
+        if not isinstance(layer, Linear4bit) or not layer.support_avx512bf16_for_cpu:
+            continue
+        state: Any = layer.weight.quant_state  # type: ignore[attr-defined]
+        if getattr(state, "packing_format_for_cpu", False):
+            continue
+        rows, columns = state.shape
+        scales = state.absmax
+        if state.nested:
+            scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
+        scales = scales.float().view(rows, -1)
+        plain = layer.weight.data.reshape(rows, columns // 2)
+        packed, packed_scales = torch.empty_like(plain), scales.new_empty(scales.shape[::-1], dtype=torch.bfloat16)
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            count = len(plain[part])
+            piece: Any = QuantState(  # type: ignore[no-untyped-call]
+                absmax=scales[part].reshape(-1),
+                shape=torch.Size((count, columns)),
+                code=state.code,
+                blocksize=state.blocksize,
+                quant_type=state.quant_type,
+                dtype=state.dtype,
+            )
+            packed[part], piece = _convert_weight_packed_for_cpu(plain[part].contiguous(), piece)
+            packed_scales[:, part] = piece.absmax
+        # What undoes it for a file reads these.
+        state.original_dtype, state.original_nested = state.dtype, state.nested
+        state.original_qshape = layer.weight.shape
+        state.absmax, state.dtype, state.packing_format_for_cpu = packed_scales, torch.bfloat16, True
+        if state.nested:
+            state.nested = False
+            del state.state2
+        layer.weight.data = packed
 
 
 def _processor(folder: Path) -> GlmImageProcessor:
@@ -258,7 +326,7 @@ def _processor(folder: Path) -> GlmImageProcessor:
             processor.image_processor = GlmImageImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"The processor in {folder} cannot be loaded ({_reason(error)}); download or write it again."
+            f"The processor in {folder} cannot be loaded ({reason(error)}); download or write it again."
         ) from error
     return processor
 
@@ -271,11 +339,6 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"The file {path} is not a JSON object; download or write it again.")
     return config
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _device(name: str) -> torch.device:

@@ -26,10 +26,10 @@ A = H + 2K heads of queries, keys and values together, V vocabulary of the head,
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,18 +65,23 @@ def generate_prior(
     *,
     references: Sequence[Tensor] = (),
     sampling: Sampling | None = None,
+    known: Sequence[int] = (),
     stop: threading.Event | None = None,
+    layers: Callable[[], Iterator[Any]] | None = None,
 ) -> Generator[Draft, None, tuple[PriorTokens, ...]]:
     """Draws the codes of one picture for each generator (on the stack's device) and yields after every code.
 
-    `references` are the code grids [h, w] that `prompt` was laid out for. Returns one `PriorTokens` a picture.
+    `references` are the code grids [h, w] that `prompt` was laid out for. `known` are the first codes, where they are
+    given, or -1 where one is to be drawn; each takes its draw from the generator all the same, so that the codes that a
+    generator drew, given to it again, are followed by the same ones. `layers` has the model's layers in place one
+    after the other, where they come and go (`residency`). Returns one `PriorTokens` a picture.
     Raises Stopped when `stop` is set, RequestError where the prompt is too long for the model.
     """
     rule = _rule(stack, sampling or Sampling())
     _check_length(stack, prompt)
     _check_stop(stop)
-    run = _Run(stack, prompt, references, len(generators))
-    guesses = _Guesses(prompt, references)
+    run = _Run(stack, prompt, references, len(generators), layers)
+    guesses = _Guesses(prompt, references, known)
     total, done = prompt.count, 0
     codes_BN = torch.empty(len(generators), total, dtype=torch.long, device=stack.device)
     noise_BV = torch.empty(len(generators), run.vocabulary, device=stack.device)
@@ -85,6 +90,8 @@ def generate_prior(
         for logits_BV in logits_BSV.unbind(1):
             _check_stop(stop)
             drawn_B = _draw(logits_BV, rule, noise_BV, generators)
+            if done < len(known) and known[done] >= 0:
+                drawn_B = torch.full_like(drawn_B, known[done])
             right = guesses.judge(codes_BN, done, drawn_B)
             codes_BN[:, done] = drawn_B
             done += 1
@@ -239,9 +246,12 @@ class _Guess(NamedTuple):
 class _Guesses:
     """For every place a code that may come there, and how often such guesses were right."""
 
-    def __init__(self, prompt: PromptIds, references: Sequence[Tensor]) -> None:
+    def __init__(self, prompt: PromptIds, references: Sequence[Tensor], known: Sequence[int] = ()) -> None:
         self.guesses = _lay_out(prompt, references)
-        self.records = {guess.kind: 0.5 for guess in self.guesses if guess}
+        for place, code in enumerate(known):
+            if code >= 0:
+                self.guesses[place] = _Guess("known", code=code)
+        self.records = {guess.kind: 0.5 for guess in self.guesses if guess} | {"known": 1.0}
 
     def judge(self, codes_BN: Tensor, place: int, drawn_B: Tensor) -> bool:
         """Whether all pictures drew at `place` what is guessed there; keeps the record, used or not."""
@@ -332,7 +342,14 @@ class _Layer(NamedTuple):
 class _Run:
     """Caches, positions and rotary tables of one batch."""
 
-    def __init__(self, stack: Stack, prompt: PromptIds, references: Sequence[Tensor], pictures: int) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        prompt: PromptIds,
+        references: Sequence[Tensor],
+        pictures: int,
+        layers: Callable[[], Iterator[Any]] | None = None,
+    ) -> None:
         model = stack.prior.model.language_model
         config = stack.prior.config.text_config
         attention = model.layers[0].self_attn
@@ -345,10 +362,11 @@ class _Run:
         # Of the text embedding, which may lie in host memory, a run needs the prompt's rows and the codes'.
         self.embedding = model.embed_tokens.weight
         self.code_embedding = self.embedding[: stack.codes].to(stack.device)
-        self.layers = _layers(stack)
+        made = None if layers else [_layer(layer) for layer in model.layers]
+        self.layers: Callable[[], Iterable[_Layer]] = lambda: made or map(_layer, layers())  # type: ignore[misc]
         self.norm = _norm(model.norm)
         self.head = _head(stack)
-        self.ids = _fill(prompt, references).to(self.embedding.device)
+        self.ids = filled(prompt, references).to(self.embedding.device)
         self.prompt_length = len(prompt.ids)
         length = self.prompt_length + prompt.count - 1
         with torch.inference_mode():
@@ -358,7 +376,7 @@ class _Run:
             self.turn = _turn(cosines.shape[-1], self.width, stack.device)
             self.prompt_rotary = self._rotary(cosines[0, : self.prompt_length], sines[0, : self.prompt_length])
             self.drawn_rotary = self._rotary(cosines[0, self.prompt_length :], sines[0, self.prompt_length :])
-            shape = (len(self.layers), pictures, 2 * self.shared, length, self.width)
+            shape = (len(model.layers), pictures, 2 * self.shared, length, self.width)
             # One tensor for keys (first K) and values (last K), so that a token is written by one copy a layer.
             self.cache = torch.empty(shape, device=stack.device, dtype=stack.dtype)
 
@@ -379,7 +397,7 @@ class _Run:
         with torch.inference_mode():
             x = F.embedding(self.ids, self.embedding).to(self.code_embedding.device)
             cos, sin = self.prompt_rotary
-            for layer, cache in zip(self.layers, self.cache, strict=True):
+            for layer, cache in zip(self.layers(), self.cache, strict=True):
                 mixed = layer.project(layer.norm_in(x)).view(len(x), -1, self.width)
                 mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin)
                 queries, keys_values = mixed.transpose(0, 1).split([self.heads, 2 * self.shared])
@@ -409,7 +427,7 @@ class _Run:
                 seen = torch.ones(count, end, dtype=torch.bool, device=codes_BS.device).tril(place)
                 mask = seen.repeat(heads // shared, 1)
             x = F.embedding(codes_BS, self.code_embedding).view(pictures * count, -1)
-            for layer, cache in zip(self.layers, self.cache, strict=True):
+            for layer, cache in zip(self.layers(), self.cache, strict=True):
                 mixed = layer.project(layer.norm_in(x)).view(pictures, count, -1, self.width)
                 mixed = torch.addcmul(mixed * cos, mixed.index_select(-1, self.turn), sin).transpose(1, 2)
                 cache[:, :, place:end] = mixed[:, heads:]
@@ -433,12 +451,12 @@ class _Run:
         return x + layer.norm_mixed(layer.down(up * F.silu(gate)))
 
 
-def _fill(prompt: PromptIds, references: Sequence[Tensor]) -> Tensor:
+def filled(prompt: PromptIds, references: Sequence[Tensor]) -> Tensor:
     """[T] int64: the prompt's ids with the references' codes in their places."""
     ids = torch.tensor(prompt.ids)
     assert [tuple(codes.shape) for codes in references] == list(prompt.references), "the prompt is laid out for others"
     if references:
-        ids[ids == prompt.image_token] = torch.cat([codes.flatten().cpu() for codes in references])
+        ids[ids == prompt.image_token] = torch.cat([codes.flatten().long().cpu() for codes in references])
     return ids
 
 
@@ -449,21 +467,26 @@ def _turn(rotary: int, width: int, device: torch.device) -> Tensor:
     return torch.tensor(order, device=device)
 
 
-def _layers(stack: Stack) -> list[_Layer]:
-    """The layers' weights; laid down for reading on the first run, for as long as the stack stays where it is."""
-    return [
-        _Layer(
-            norm_in=_norm(layer.input_layernorm),
-            project=_joined(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-            out=_joined(layer.self_attn.o_proj),
-            norm_attended=_norm(layer.post_self_attn_layernorm),
-            norm_between=_norm(layer.post_attention_layernorm),
-            gate_up=_joined(layer.mlp.gate_up_proj),
-            down=_joined(layer.mlp.down_proj),
-            norm_mixed=_norm(layer.post_mlp_layernorm),
-        )
-        for layer in stack.prior.model.language_model.layers
-    ]
+def lay_down(model: Any) -> None:
+    """Lays the weights down as runs read them, which the first run would do: for what moves the weights, before it."""
+    for layer in model.model.language_model.layers:
+        _layer(layer)
+    if type(model.lm_head) is nn.Linear:
+        _laid_down([model.lm_head.weight])
+
+
+def _layer(layer: Any) -> _Layer:
+    """One layer's weights; laid down for reading the first time, for as long as they stay where they are."""
+    return _Layer(
+        norm_in=_norm(layer.input_layernorm),
+        project=_joined(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+        out=_joined(layer.self_attn.o_proj),
+        norm_attended=_norm(layer.post_self_attn_layernorm),
+        norm_between=_norm(layer.post_attention_layernorm),
+        gate_up=_joined(layer.mlp.gate_up_proj),
+        down=_joined(layer.mlp.down_proj),
+        norm_mixed=_norm(layer.post_mlp_layernorm),
+    )
 
 
 def _head(stack: Stack) -> Linear:

@@ -100,6 +100,7 @@ def region_words(region: Region, language: str = "en") -> str:
 
     The miniature is trained on these very words, so whoever asks for a box should use them:
     `the text "HELLO" in white at the top left, from 5% to 60% across and 10% to 35% down`.
+    Lettering and alignment are said only where they are not the usual ones: the miniature knows neither.
     Raises RequestError for a text in which every kind of double quotation mark occurs.
     """
     for left, right in _MARKS[language]:
@@ -115,13 +116,26 @@ def region_words(region: Region, language: str = "en") -> str:
     english, chinese = _AT[place_of((x0 + x1) / 2, (y0 + y1) / 2)]
     if language == "zh":
         return (
-            f"{region.color}文字{left}{region.text}{right}位于{chinese}，横向{first}%到{last}%、纵向{upper}%到{lower}%"
+            f"{region.color}文字{left}{region.text}{right}{_lettering_zh(region)}位于{chinese}，"
+            f"横向{first}%到{last}%、纵向{upper}%到{lower}%"
         )
-    color = f" in {region.color}" if region.color else ""
     return (
-        f"the text {left}{region.text}{right}{color} {english},"
+        f"the text {left}{region.text}{right}{_lettering(region)} {english},"
         f" from {first}% to {last}% across and {upper}% to {lower}% down"
     )
+
+
+def _lettering(region: Region) -> str:
+    look = f"{region.color} {region.style} letters" if region.style else region.color
+    said = f" in {look.strip()}" if look else ""
+    return said if region.align == "centre" else f"{said}, {region.align}-aligned,"
+
+
+def _lettering_zh(region: Region) -> str:
+    said = [f"{region.style}字体"] if region.style else []
+    if region.align != "centre":
+        said.append({"left": "左对齐", "right": "右对齐"}[region.align])
+    return f"（{'，'.join(said)}）" if said else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -174,6 +174,12 @@ def linear_bytes(rows: int, columns: int, format: Format, itemsize: int = 2) -> 
     return count * itemsize
 
 
+def packed_bytes(rows: int, columns: int) -> int:
+    """The same of a 4-bit weight that was laid out for a processor's few rows (`models.pack`): scales in bfloat16."""
+    count = rows * columns
+    return -(-count // 2) + 2 * -(-count // BLOCK) + NF4_TABLE
+
+
 def component_bytes(component: Component, model: Any, format: Format, itemsize: int = 2) -> int:
     """Memory of all parameters of an unquantized upstream model (on the meta device) once it is loaded in `format`.
 

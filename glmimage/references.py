@@ -1,10 +1,10 @@
 """Reference pictures: files to codes for the prior and decoder, and latents for the decoder.
 
-A file is untrusted: what it is, how large it unfolds and which way it lies is settled in `read_picture`, before
-anything computes with it. Each picture is then resized once, to exactly 32 pixels for each code of its grid, and goes
-through both encoders: the vision tower with its quantizer (on half the pixels, by the checkpoint's image processor) and
-the VAE. Upstream gives the VAE the native size, which crashes wherever the two grids differ. What was prepared is kept
-with the stack, by the file's content.
+A file is untrusted: `pictures` settles what it is before anything computes with it. Each picture is then resized once,
+to exactly 32 pixels for each code of its grid, and goes through both encoders: the vision tower with its quantizer (on
+half the pixels, by the checkpoint's image processor) and the VAE. Upstream gives the VAE the native size, which crashes
+wherever the two grids differ. What was prepared is kept with the stack, by the file's content, and on a shelf on disk
+if there is one.
 
 Follows transformers' `smart_resize` and `GlmImageModel.get_image_features` / `get_image_tokens`. Knows no prompt.
 """
@@ -12,16 +12,14 @@ Follows transformers' `smart_resize` and `GlmImageModel.get_image_features` / `g
 from __future__ import annotations
 
 import hashlib
-import io
-import stat
-import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers.models.glm_image.image_processing_pil_glm_image import smart_resize
 
@@ -29,13 +27,10 @@ from glmimage import latents
 from glmimage.errors import PictureError
 from glmimage.geometry import LARGEST_ASPECT, PRIOR_CELL, Size
 from glmimage.models import Stack
+from glmimage.pictures import read_file, read_picture
 from glmimage.request import Reference
+from glmimage.shelf import Shelf
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-LARGEST_FILE = 200 * 2**20
-LARGEST_PICTURE = 100_000_000
-"""Pixels; an RGB picture of that size takes 300 MB."""
-SMALLEST_SIDE = 16
 KEPT = 8
 """Prepared references that a stack keeps; a 2048 px one takes about 4 MB."""
 
@@ -54,21 +49,24 @@ class PreparedReference:
     """SHA-256 of the file."""
 
 
-def prepare(stack: Stack, references: Sequence[Reference]) -> list[PreparedReference]:
-    """Reads and encodes `references` in their order. Raises PictureError, which names the file."""
+def prepare(
+    stack: Stack,
+    references: Sequence[Reference],
+    shelf: Shelf | None = None,
+    at_work: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[PreparedReference]:
+    """Reads and encodes `references` in their order; what stands on the shelf is not encoded again.
+
+    at_work: entered only for what is encoded, so that the encoders' weights need not come for what is not.
+    Raises PictureError, which names the file.
+    """
     kept: OrderedDict[str, PreparedReference] = stack.kept.setdefault("references", OrderedDict())
     prepared = []
     for reference in references:
-        data = _read_file(Path(reference.path))
+        data = read_file(Path(reference.path))
         digest = hashlib.sha256(data).hexdigest()
         if digest not in kept:
-            picture = fit(read_picture(data, reference.path), stack, reference.path)
-            kept[digest] = PreparedReference(
-                codes=encode_codes(stack, picture),
-                latents=latents.encode(stack.vae, latents.to_tensor(picture)),
-                size=Size(*picture.size),
-                digest=digest,
-            )
+            kept[digest] = _prepare(stack, data, digest, reference.path, shelf, at_work)
         kept.move_to_end(digest)
         prepared.append(kept[digest])
         while len(kept) > KEPT:
@@ -76,79 +74,45 @@ def prepare(stack: Stack, references: Sequence[Reference]) -> list[PreparedRefer
     return prepared
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        about = path.stat()
-        # A pipe or a device would never end.
-        if not stat.S_ISREG(about.st_mode):
-            raise PictureError(f"The reference {path} is not a file; choose a picture.")
-        if about.st_size > LARGEST_FILE:
-            raise PictureError(
-                f"The reference {path} has {about.st_size / 2**20:.0f} MB, more than {LARGEST_FILE / 2**20:.0f};"
-                " save it smaller."
-            )
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise PictureError(f"The reference {path} cannot be opened ({reason}); choose another file.") from None
+def _prepare(
+    stack: Stack,
+    data: bytes,
+    digest: str,
+    name: str,
+    shelf: Shelf | None,
+    at_work: Callable[[], AbstractContextManager[None]],
+) -> PreparedReference:
+    found = None if shelf is None else shelf.take(stack, digest)
+    if found is None:
+        picture = fit(read_picture(data, name), stack, name)
+        with at_work():
+            found = encode_codes(stack, picture), latents.encode(stack.vae, latents.to_tensor(picture))
+        if shelf is not None:
+            shelf.put(stack, digest, *found)
+    rows, columns = found[0].shape
+    size = Size(columns * PRIOR_CELL, rows * PRIOR_CELL)
+    return PreparedReference(codes=found[0], latents=found[1], size=size, digest=digest)
 
 
-def read_picture(data: bytes, name: str = "picture") -> Image.Image:
-    """An upright RGB picture from an untrusted file's bytes; transparency on white, of an animation the first frame.
-
-    Raises PictureError for what is no picture, is damaged, has too few or too many pixels or is longer than 4:1.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from half of its own limit on; ours is checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = picture.size
-        if width * height > LARGEST_PICTURE:
-            raise PictureError(
-                f"The reference {name} has {width}x{height} pixels, more than {LARGEST_PICTURE // 10**6} million;"
-                " save it smaller."
-            )
-        if min(width, height) < SMALLEST_SIDE:
-            raise PictureError(
-                f"The reference {name} has {width}x{height} pixels; choose one of at least {SMALLEST_SIDE} a side."
-            )
-        if max(width, height) > LARGEST_ASPECT * min(width, height):
-            raise PictureError(
-                f"The reference {name} has {width}x{height} pixels, longer than {LARGEST_ASPECT}:1; crop it first."
-            )
-        picture.load()
-        return _flatten(ImageOps.exif_transpose(picture))
-    except PictureError:
-        raise
-    except Image.DecompressionBombError:
-        raise PictureError(
-            f"The reference {name} has more than {LARGEST_PICTURE // 10**6} million pixels; save it smaller."
-        ) from None
-    except UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
-        raise PictureError(f"The reference {name} is no picture that can be read; use one of {kinds}.") from None
-    # Pillow's decoders raise what they like on damaged data: OSError, SyntaxError, ValueError, struct.error ...
-    except Exception as error:
-        raise PictureError(f"The reference {name} is damaged ({error}); save it again or choose another.") from None
-
-
-def _flatten(picture: Image.Image) -> Image.Image:
-    """RGB, with transparency on white and 16-bit grey scaled to 8 bits instead of clipped."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        low, high = (0, 65535) if picture.mode.startswith("I") else (0, 1)
-        picture = picture.convert("F").point(lambda value: (value - low) * (255 / (high - low))).convert("L")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture)
-    return picture.convert("RGB")
+def sizes(stack: Stack, references: Sequence[Reference]) -> tuple[Size, ...]:
+    """What `references` will be brought to. Raises PictureError, which names the file."""
+    found = []
+    for reference in references:
+        picture = read_picture(read_file(Path(reference.path)), reference.path)
+        found.append(_fitted(picture.size, stack, reference.path))
+    return tuple(found)
 
 
 def fit(picture: Image.Image, stack: Stack, name: str = "picture") -> Image.Image:
     """The picture at 32 pixels for each code of the grid that the checkpoint's image processor gives it."""
+    size = _fitted(picture.size, stack, name)
+    wanted = size.width, size.height
+    return picture if picture.size == wanted else picture.resize(wanted, Image.Resampling.BICUBIC)
+
+
+def _fitted(size: tuple[int, int], stack: Stack, name: str) -> Size:
     limits = stack.processor.image_processor.size
-    width, height = picture.size
+    width, height = size
     for _ in range(4):
         try:
             rows, columns = smart_resize(
@@ -162,11 +126,7 @@ def fit(picture: Image.Image, stack: Stack, name: str = "picture") -> Image.Imag
             break
         # smart_resize answers in half pixels. Rounding to whole codes can move a picture across a limit: ask again.
         if (height, width) == (2 * rows, 2 * columns):
-            return (
-                picture
-                if picture.size == (width, height)
-                else picture.resize((width, height), Image.Resampling.BICUBIC)
-            )
+            return Size(width, height)
         height, width = 2 * rows, 2 * columns
     raise PictureError(f"The reference {name} is too long for the model; crop it to less than {LARGEST_ASPECT}:1.")
 

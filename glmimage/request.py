@@ -9,12 +9,12 @@ Knows nothing of torch, of files on disk or of a page.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from glmimage.errors import RequestError
-from glmimage.geometry import Size
+from glmimage.geometry import PRIOR_CELL, Size
 
 LARGEST_SEED = 2**53 - 1
 """The largest whole number that every JSON reader keeps exact."""
@@ -23,6 +23,15 @@ LARGEST_STEPS = 1000
 """The scheduler has 1000 training timesteps; more steps would repeat some of them."""
 LARGEST_GUIDANCE = 30.0
 LONGEST_PROMPT = 20_000
+TASKS = ("text", "regions", "edit", "style", "subjects")
+ALIGNMENTS = ("left", "centre", "right")
+LARGEST_STRENGTH = 10.0
+"""Of regions; from 3 on a text hardly finds into another's box, and letters may blur."""
+LARGEST_GRID = 1024
+"""Codes a side; far more than any model draws."""
+
+Codes = tuple[tuple[int, ...], ...]
+"""A grid of codes, row by row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +54,18 @@ class Reference:
     path: str
     role: str = ""
     """What it is for ("the cat", "the style"); words for people and for tasks, the model sees only its order."""
+    name: str = ""
+    """What a prompt calls it ("Mia"), where the role does not do."""
 
     def __post_init__(self) -> None:
         _text("reference path", self.path)
         _text("reference role", self.role)
+        _text("reference name", self.name)
         if not self.path.strip():
             raise RequestError("A reference has no file; choose a picture or remove the reference.")
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": self.path, "role": self.role}
+        return {"path": self.path, "role": self.role, "name": self.name}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Reference:
@@ -68,10 +80,15 @@ class Region:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom as fractions of the picture, 0..1."""
     color: str = ""
+    style: str = ""
+    """Of the lettering ("bold", "handwritten")."""
+    align: str = "centre"
+    """One of `ALIGNMENTS`."""
 
     def __post_init__(self) -> None:
-        _text("region text", self.text)
-        _text("region color", self.color)
+        for name in ("text", "color", "style", "align"):
+            _text(f"region {name}", getattr(self, name))
+        _one_of("region align", self.align, ALIGNMENTS)
         if not self.text.strip():
             raise RequestError("A region has no text; write what it should say or remove the region.")
         box = tuple(_number("region box", side) for side in self.box) if isinstance(self.box, (tuple, list)) else ()
@@ -83,7 +100,7 @@ class Region:
         object.__setattr__(self, "box", box)
 
     def to_json(self) -> dict[str, Any]:
-        return {"text": self.text, "box": list(self.box), "color": self.color}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"box": list(self.box)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Region:
@@ -124,8 +141,46 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Codes to paint from, instead of drawing them."""
+
+    preview: Codes | None = None
+    """The sketch that the prior goes on from; with a target it is only kept."""
+    target: Codes | None = None
+    """The whole layout: the prior draws nothing."""
+
+    def __post_init__(self) -> None:
+        if self.preview is None and self.target is None:
+            raise RequestError("The layout is empty; give its preview or its target, or leave the layout out.")
+        for name in ("preview", "target"):
+            object.__setattr__(self, name, _codes(f"layout's {name}", getattr(self, name)))
+
+    def check(self, size: Size) -> None:
+        """Raises RequestError where this is not the layout of a picture of that size."""
+        for name, codes, grid in (
+            ("preview", self.preview, size.preview_grid),
+            ("target", self.target, size.prior_grid),
+        ):
+            if codes is not None and (len(codes), len(codes[0])) != grid:
+                raise RequestError(
+                    f"The layout's {name} has {len(codes)} rows of {len(codes[0])} codes, a picture of {size} has"
+                    f" {grid[0]} of {grid[1]}; ask for the size that the layout was made for."
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"preview": self.preview, "target": self.target}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One run: a prompt, its references, and how many pictures of what size. None = the checkpoint's default."""
+    """One run: a prompt, its references, and how many pictures of what size. None = the checkpoint's default.
+
+    A picture that keeps something of its first reference has that one's size, whatever is said here (`follows_source`).
+    """
 
     prompt: str
     width: int | None = None
@@ -141,6 +196,15 @@ class Request:
     references: tuple[Reference, ...] = ()
     regions: tuple[Region, ...] = ()
     sampling: Sampling = Sampling()
+    task: str = "text"
+    """One of `TASKS`; tells people what this is. The engine goes by the other fields."""
+    mask: str | None = None
+    """File of a picture of the first reference's shape: white may change, the rest of that reference stays."""
+    content: float = 0.0
+    """0..1: share of the painting's early steps that is left out by starting from the first reference's own latents."""
+    region_strength: float = 1.0
+    """How strongly the painting ties a region's text to its box; 0 = not at all, as upstream."""
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         _text("prompt", self.prompt)
@@ -173,6 +237,31 @@ class Request:
             object.__setattr__(self, name, tuple(items))
         if not isinstance(self.sampling, Sampling):
             raise RequestError(f"The sampling {self.sampling!r} is not a Sampling value; build it as such.")
+        self._check_task()
+
+    def _check_task(self) -> None:
+        _one_of("task", self.task, TASKS)
+        if self.mask is not None:
+            _text("mask", self.mask)
+            if not self.mask.strip():
+                raise RequestError("The mask has no file; choose a picture or leave the mask out.")
+        for name, high in (("content", 1.0), ("region_strength", LARGEST_STRENGTH)):
+            said = name.replace("_", " ")
+            value = _number(said, getattr(self, name))
+            if not 0 <= value <= high:
+                raise RequestError(f"The {said} {value:g} is not between 0 and {high:g}; choose a number in between.")
+            object.__setattr__(self, name, value)
+        if (self.mask is not None or self.content > 0) and not self.references:
+            raise RequestError("There is no picture to keep anything of; add a reference, or remove mask and content.")
+        if self.layout is not None and not isinstance(self.layout, Layout):
+            raise RequestError(f"The layout {self.layout!r} is not a Layout value; build it as such.")
+
+    @property
+    def follows_source(self) -> bool:
+        """Whether the picture has its first reference's size: where it keeps something of it, and where an edit or a
+        style transfer says no size."""
+        changed = self.task in ("edit", "style") and bool(self.references)
+        return self.mask is not None or self.content > 0 or (changed and self.width is None and self.height is None)
 
     @property
     def size(self) -> Size:
@@ -184,11 +273,14 @@ class Request:
     def resolve(self, defaults: Defaults) -> Request:
         """This request with every None filled from `defaults` (except seeds and sampling) and the size snapped to 32.
 
-        Raises RequestError where the snapped size is outside the checkpoint's range or longer than 4:1.
+        A layout says the size where the request does not. Raises RequestError where the snapped size is outside the
+        checkpoint's range, longer than 4:1 or not the layout's.
         """
+        usual = Size(defaults.width, defaults.height)
+        if self.layout is not None and self.layout.target is not None:
+            usual = Size(PRIOR_CELL * len(self.layout.target[0]), PRIOR_CELL * len(self.layout.target))
         size = Size.snap(
-            defaults.width if self.width is None else self.width,
-            defaults.height if self.height is None else self.height,
+            usual.width if self.width is None else self.width, usual.height if self.height is None else self.height
         )
         low, high = defaults.min_side, defaults.max_side
         if not (low <= size.width <= high and low <= size.height <= high):
@@ -196,6 +288,8 @@ class Request:
                 f"The size {size} is outside what {defaults.name or 'this checkpoint'} can make;"
                 f" choose sides between {low} and {high} pixels."
             )
+        if self.layout is not None:
+            self.layout.check(size)
         return replace(
             self,
             width=size.width,
@@ -218,6 +312,7 @@ class Request:
         data["references"] = [reference.to_json() for reference in self.references]
         data["regions"] = [region.to_json() for region in self.regions]
         data["sampling"] = self.sampling.to_json()
+        data["layout"] = None if self.layout is None else self.layout.to_json()
         return data
 
     @classmethod
@@ -231,6 +326,8 @@ class Request:
                 known[name] = tuple(kind.from_json(item) for item in known[name])
         if "sampling" in known:
             known["sampling"] = Sampling.from_json(known["sampling"])
+        if known.get("layout") is not None:
+            known["layout"] = Layout.from_json(known["layout"])
         return cls(**known)
 
 
@@ -258,6 +355,24 @@ def _text(name: str, value: object) -> None:
         raise RequestError(f"The {name} {value!r} is not text; write it as text.")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise RequestError(f"The {name} holds half a character (a lone surrogate); type it again.")
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise RequestError(f"The {name} {value!r} is not known; choose one of {', '.join(choices)}.")
+
+
+def _codes(name: str, rows: object) -> Codes | None:
+    """The grid as nested tuples."""
+    if rows is None:
+        return None
+    listed = rows if isinstance(rows, (tuple, list)) else ()
+    grid = tuple(tuple(row) if isinstance(row, (tuple, list)) else () for row in listed)
+    whole = all(isinstance(code, int) and not isinstance(code, bool) and code >= 0 for row in grid for code in row)
+    widths = {len(row) for row in grid}
+    if not whole or len(widths) != 1 or not all(1 <= side <= LARGEST_GRID for side in (len(grid), *widths)):
+        raise RequestError(f"The {name} is not a grid of codes; take it from a picture that this program made.")
+    return grid
 
 
 def _whole(name: str, value: object, low: int, high: int, remedy: str) -> None:

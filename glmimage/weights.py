@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmimage import checkpoint
-from glmimage.errors import CheckpointError
-from glmimage.quantize import FORMATS, Format, linear_bytes, quantized_linears
+from glmimage.errors import CheckpointError, reason
+from glmimage.quantize import FORMATS, Format, linear_bytes, packed_bytes, quantized_linears
 from glmimage.quantize import Component as Folder
 from glmimage.request import Defaults
 
@@ -43,7 +43,9 @@ class Numbers:
     plain: int = 0
     """Numbers that stay as they are."""
 
-    def bytes(self, format: Format, itemsize: int) -> int:
+    def bytes(self, format: Format, itemsize: int, *, packed: bool = False) -> int:
+        if packed:
+            return sum(packed_bytes(*shape) for shape in self.matrices) + self.plain * itemsize
         quantized = sum(linear_bytes(*shape, format=format, itemsize=itemsize) for shape in self.matrices)
         return quantized + self.plain * itemsize
 
@@ -68,8 +70,10 @@ class Component:
     stored: Format = "bf16"
     """As the checkpoint has it; what is not bf16 there stays in its format."""
 
-    def bytes(self, format: Format, itemsize: int = 2) -> int:
-        return self.blocks * self.block.bytes(format, itemsize) + self.rest.bytes(format, itemsize)
+    def bytes(self, format: Format, itemsize: int = 2, *, packed: bool = False) -> int:
+        return self.blocks * self.block.bytes(format, itemsize, packed=packed) + self.rest.bytes(
+            format, itemsize, packed=packed
+        )
 
     @property
     def count(self) -> int:
@@ -191,20 +195,21 @@ _FILES = {
 @lru_cache(maxsize=8)
 def from_configs(source: str, texts: tuple[tuple[str, str], ...], defaults: Defaults) -> Architecture:
     """From (part, text of its config file); `source` is for messages. Raises CheckpointError."""
-    part = "configs"
+    where = ""
     try:
         configs: dict[str, dict[str, Any]] = {}
         for part, text in texts:
+            where = f"{part}: "
             configs[part] = json.loads(text)
-        part = "configs"
+        where = ""
         return _measure(configs, defaults)
     except CheckpointError:
         raise
     # A wrong number in a config makes the upstream classes raise what they like.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"The {part} of {source} describe no GLM-Image ({reason}); correct them or get the checkpoint again."
+            f"The configs of {source} describe no GLM-Image ({where}{reason(error)}); correct them or get the"
+            " checkpoint again."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Before torch is imported: on models this small a second thread costs more than it gives, most of all when it is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is measured of the processor is noted there, for the tests alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="atelier-tests-")
 
 if TYPE_CHECKING:
     from glmimage.models import Stack

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from glmimage.errors import Stopped
-from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Result
+from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Result, Sketch
 from glmimage.prompting import quoted
-from glmimage.request import Defaults, Request
+from glmimage.request import Defaults, Layout, Request
+
+if TYPE_CHECKING:
+    from glmimage.system import System
 
 DEFAULTS = Defaults(width=256, height=256, steps=8, guidance=1.5, min_side=128, max_side=512, name="miniature")
 PATIENCE = 120.0
@@ -28,7 +33,7 @@ class FakeEngine:
 
     def __init__(self, defaults: Defaults = DEFAULTS, pause: float = 0.0) -> None:
         self.defaults = defaults
-        self.world = None
+        self.world: dict[str, Any] | None = None
         self.fault: Exception | None = None
         self.note = ""
         self.running = 0
@@ -44,13 +49,36 @@ class FakeEngine:
     def release(self) -> None:
         self._held = ("", None)
 
+    def look(self) -> System | None:
+        return None
+
     def run(self, request: Request, stop: threading.Event | None = None) -> Iterator[Event]:
         stop = stop or threading.Event()
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self.requests.append(request)
         try:
-            yield from self._paint(request.resolve(self.defaults), stop)
+            yield from self._paint(_sized(request, self.defaults).resolve(self.defaults), stop)
+        finally:
+            self.running -= 1
+            self.closed += 1
+
+    def sketch(self, request: Request, stop: threading.Event | None = None) -> Iterator[Event]:
+        stop = stop or threading.Event()
+        self.running += 1
+        self.requests.append(request)
+        try:
+            request = request.resolve(self.defaults)
+            rows, columns = request.size.preview_grid
+            for index in range(request.count):
+                seed = request.layout_seed_of(index)
+                done = draw(request.prompt, (request.size.width, request.size.height), seed)
+                yield Progress("layout", 1 + index, request.count, index, request.count)
+                self._wait("layout", index, stop)
+                layout = Layout(preview=((seed % 100,) * columns,) * rows)
+                yield Progress("painting", 1, 1, index, request.count)
+                self._wait("painting", index, stop)
+                yield Sketch(done.resize((64, 64)), index, seed, layout)
         finally:
             self.running -= 1
             self.closed += 1
@@ -73,6 +101,8 @@ class FakeEngine:
                 yield Progress("painting", step, steps, index, request.count)
                 yield Preview(_noisy(done, 1 - step / steps, seed), "painting", index)
                 self._wait("painting", index, stop)
+            yield Progress("decoding", 0, 1, index, request.count)
+            self._wait("decoding", index, stop)
             yield Progress("decoding", 1, 1, index, request.count)
             tokens = PriorTokens(np.zeros(size.prior_grid, np.int64), np.zeros(size.preview_grid, np.int64))
             seconds = {"layout": 0.4, "painting": 1.1, "decoding": 0.1}
@@ -86,6 +116,15 @@ class FakeEngine:
             stop.wait(0.01)
         if stop.is_set():
             raise Stopped
+
+
+def _sized(request: Request, defaults: Defaults) -> Request:
+    """With the size of its first reference where it follows that."""
+    if not request.follows_source:
+        return request
+    with Image.open(request.references[0].path) as source:
+        source.thumbnail((defaults.max_side, defaults.max_side))
+        return replace(request, width=source.width, height=source.height)
 
 
 def draw(prompt: str, size: tuple[int, int], seed: int) -> Image.Image:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from app import serve
+from app.choice import Choice
 from app.history import History
 from app.run import Worker
 from glmimage import checkpoint, download
@@ -338,7 +339,9 @@ def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
 
 def test_the_page_follows_the_download(hub: FakeHub, tmp_path: Path) -> None:
     hub.gate.clear()
-    worker = serve._worker(serve.Options(checkpoint=HUB_ID, data_dir=tmp_path / "data"), None)
+    worker = serve._worker(
+        serve.Options(choice=Choice(checkpoint=HUB_ID), data_dir=tmp_path / "data"), None, print, None
+    )
     worker.start()
     assert worker.wait(lambda now: now.transfer is not None, PATIENCE)
     transfer = worker.snapshot().transfer
@@ -354,7 +357,7 @@ def test_the_page_follows_the_download(hub: FakeHub, tmp_path: Path) -> None:
 def test_a_closed_page_ends_the_download(hub: FakeHub, tmp_path: Path) -> None:
     reports: list[download.Transfer] = []
 
-    def load() -> serve.Painter:
+    def load(choice: Choice) -> serve.Painter:
         def report(transfer: download.Transfer) -> None:
             reports.append(transfer)
             worker.report(transfer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -10,27 +11,58 @@ import pytest
 from PIL import Image
 
 from app import easel
+from app.choice import Choice
 from app.history import History
+from app.jobs import Job, Sketched, Snapshot
 from app.presets import Example
-from app.run import Job, Snapshot
+from app.words import Words
 from glmimage.download import Transfer
-from glmimage.events import Progress, Stage
+from glmimage.events import Progress, Sketch, Stage
 from glmimage.hub import Release
-from glmimage.request import Request
+from glmimage.request import Layout, Request
 from tests.fakes import DEFAULTS
 from tests.test_history import result
 
+EN = Words()
+HERE = easel.Place("create")
+WELCOME = easel.welcome((Example("a dog", 1, None),), "What shall we paint?", "Write it.")
 NASTY = '<img src=x onerror="alert(1)"> & "O\'K"'
 
 
 def job(progress: Progress | None = None, prompt: str = "a cat", count: int = 1, stopping: bool = False) -> Job:
     previews: tuple[tuple[int, Image.Image, Stage], ...] = ((0, Image.new("RGB", (900, 300)), "painting"),)
     request = Request(prompt=prompt, width=384, height=128, count=count)
-    return Job(1, request, "running", progress, 65.2, previews, (), ("A note.",), "", stopping)
+    return Job(
+        number=1,
+        request=request,
+        count=count,
+        tab="create",
+        sketching=False,
+        state="running",
+        progress=progress,
+        seconds_left=65.2,
+        previews=previews,
+        pictures=(),
+        sketches=(),
+        notes=("A note.",),
+        error="",
+        stopping=stopping,
+    )
 
 
 def snapshot(current: Job | None = None, waiting: tuple[Job, ...] = (), latest: tuple[str, ...] = ()) -> Snapshot:
-    return Snapshot(1, "ready", "", DEFAULTS, current, waiting, None, latest)
+    return Snapshot(
+        version=1,
+        readiness="ready",
+        message="",
+        choice=Choice(),
+        refusal="",
+        defaults=DEFAULTS,
+        current=current,
+        waiting=waiting,
+        last={},
+        latest={"create": latest},
+    )
 
 
 def transfer(doing: Literal["checking", "downloading"]) -> Transfer:
@@ -46,7 +78,7 @@ def history(tmp_path: Path) -> History:
 
 
 def test_progress_says_stage_count_and_time_left(history: History) -> None:
-    html = easel.picture_area(snapshot(job(Progress("painting", 7, 20, 1, 4), count=4)), history, None, ())
+    html = easel.picture_area(snapshot(job(Progress("painting", 7, 20, 1, 4), count=4)), history, HERE, WELCOME, EN)
     for words in ("Painting<", "7/20 · picture 2 of 4", "1:05 left", 'aria-valuenow="35"', "A note."):
         assert words in html
     assert html.count('class="sheet ') == 4, "a sheet for each picture, begun or not"
@@ -54,29 +86,30 @@ def test_progress_says_stage_count_and_time_left(history: History) -> None:
 
 def test_a_download_is_followed(history: History) -> None:
     now = replace(snapshot(), readiness="loading", transfer=transfer("downloading"))
-    area = easel.picture_area(now, history, None, ())
-    for html in (easel.status(now), area):
+    area = easel.picture_area(now, history, HERE, WELCOME, EN)
+    for html in (easel.head(now, EN), area):
         assert "Downloading miniature (licence: &lt;mit&gt;)" in html
         assert ">3.0 GiB of 12.0 GiB<" in html
     assert 'aria-valuenow="25"' in area
-    assert "Checking miniature" in easel.status(replace(now, transfer=transfer("checking")))
-    assert "Loading miniature…" in easel.status(replace(now, transfer=None))
+    assert "Checking miniature" in easel.head(replace(now, transfer=transfer("checking")), EN)
+    assert "Loading miniature…" in easel.head(replace(now, transfer=None), EN)
 
 
 def test_layouts_are_counted_together(history: History) -> None:
-    html = easel.picture_area(snapshot(job(Progress("layout", 120, 321, 0, 4), count=4)), history, None, ())
+    html = easel.picture_area(snapshot(job(Progress("layout", 120, 321, 0, 4), count=4)), history, HERE, WELCOME, EN)
     assert "Sketching the layout<" in html
     assert "120/321<" in html
 
 
 def test_previews_are_small_enough_to_send_often(history: History) -> None:
-    html = easel.picture_area(snapshot(job(Progress("painting", 1, 2))), history, None, ())
+    html = easel.picture_area(snapshot(job(Progress("painting", 1, 2))), history, HERE, WELCOME, EN)
     assert "data:image/jpeg;base64," in html
     assert len(html) < 60_000
 
 
 def test_the_first_visit_offers_examples(history: History) -> None:
-    html = easel.picture_area(snapshot(), history, None, (Example("a dog", 1, None), Example(NASTY, 1, None)))
+    welcome = easel.welcome((Example("a dog", 1, None), Example(NASTY, 1, None)), "What?", NASTY)
+    html = easel.picture_area(snapshot(), history, HERE, welcome, EN)
     assert html.count('data-act="example"') == 2
     assert "<img src=x" not in html
 
@@ -84,7 +117,7 @@ def test_the_first_visit_offers_examples(history: History) -> None:
 def test_a_finished_picture_is_shown_with_its_settings(history: History) -> None:
     picture = history.add(result(prompt=NASTY))
     now = snapshot(latest=(picture.key,))
-    area, shelf = easel.picture_area(now, history, None, ()), easel.shelf(now, history, None)
+    area, shelf = easel.picture_area(now, history, HERE, WELCOME, EN), easel.shelf(now, history, HERE, EN)
     assert picture.path.name in area
     for words in ("256 × 256", "seed 7", "1 steps", "guidance 1.5", "miniature", "Use settings", "Download"):
         assert words in shelf
@@ -94,32 +127,77 @@ def test_a_finished_picture_is_shown_with_its_settings(history: History) -> None
 def test_a_chosen_picture_is_shown_while_another_is_painted(history: History) -> None:
     picture = history.add(result())
     now = snapshot(job(Progress("painting", 1, 2)))
-    area = easel.picture_area(now, history, picture.key, ())
+    area = easel.picture_area(now, history, easel.Place("create", picture.key), WELCOME, EN)
     assert picture.path.name in area
     assert "Painting" in area
-    assert 'data-act="live" aria-pressed="false"' in easel.shelf(now, history, picture.key)
+    assert 'data-act="live" aria-pressed="false"' in easel.shelf(now, history, easel.Place("create", picture.key), EN)
 
 
 def test_a_picture_that_was_deleted_is_not_shown(history: History) -> None:
     picture = history.add(result())
     picture.path.unlink()
-    area = easel.picture_area(snapshot(latest=(picture.key,)), history, picture.key, (Example("a dog", 1, None),))
+    place = easel.Place("create", picture.key)
+    area = easel.picture_area(snapshot(latest=(picture.key,)), history, place, WELCOME, EN)
     assert "What shall we paint?" in area
 
 
 def test_waiting_jobs_are_listed_with_a_way_out(history: History) -> None:
-    html = easel.picture_area(snapshot(job(), (job(prompt=NASTY),)), history, None, ())
+    html = easel.picture_area(snapshot(job(), (job(prompt=NASTY),)), history, HERE, WELCOME, EN)
     assert 'data-act="remove" data-key="1"' in html
     assert "<img src=x" not in html
-
-
-def test_words_in_quotation_marks_are_announced() -> None:
-    assert "<mark>MOON</mark>" in easel.written('a rocket and "MOON"')
-    assert "<mark>&lt;b&gt;</mark>" in easel.written('a rocket and "<b>"')
-    assert "quotation marks" in easel.written("don't")
 
 
 def test_a_complaint_is_announced_and_escaped() -> None:
     assert easel.complaint("") == ""
     assert "&lt;b&gt;" in easel.complaint("The <b> is wrong.")
     assert 'role="alert"' in easel.complaint("Wrong.")
+
+
+def test_another_tabs_job_is_said_and_its_pictures_are_not_shown(history: History) -> None:
+    there = easel.Place("edit")
+    html = easel.picture_area(snapshot(job(Progress("painting", 7, 20))), history, there, WELCOME, EN)
+    assert "At work in Create · Painting<" in html
+    assert "What shall we paint?" in html
+    assert "is-live" not in easel.shelf(snapshot(job(Progress("painting", 7, 20))), history, there, EN)
+
+
+def test_a_picture_can_be_sent_to_the_tabs_that_take_one(history: History) -> None:
+    picture = history.add(result())
+    place = easel.Place("create", picture.key, ("edit",))
+    html = easel.shelf(snapshot(), history, place, EN)
+    assert f'data-act="send" data-to="edit" data-key="{picture.key}">Edit<' in html
+
+
+def test_the_page_speaks_chinese(history: History) -> None:
+    zh = Words("zh")
+    html = easel.picture_area(snapshot(job(Progress("painting", 7, 20))), history, HERE, WELCOME, zh)
+    assert "绘制<" in html
+    assert "剩余 1:05" in html
+    assert "English" in easel.head(snapshot(), zh)
+
+
+SKETCHED = Sketched(
+    Request(prompt="a cat", width=384, height=128, count=2),
+    tuple(Sketch(Image.new("RGB", (64, 64)), index, index, Layout(preview=((1,),))) for index in range(2)),
+)
+
+
+def test_sketches_can_be_picked(history: History) -> None:
+    now = replace(snapshot(), sketched={"create": SKETCHED})
+    place = easel.Place("create", sketching=True, picked=frozenset({1}))
+    html = easel.picture_area(now, history, place, WELCOME, EN)
+    assert re.findall(r'data-act="pick" data-key="(\d)" aria-pressed="(\w+)"', html) == [("0", "false"), ("1", "true")]
+    assert 'data-act="sketches" aria-pressed="true"' in easel.shelf(now, history, place, EN)
+    assert "What shall we paint?" in easel.picture_area(now, history, HERE, WELCOME, EN)
+
+
+def test_the_queue_says_place_and_time(history: History) -> None:
+    waiting = (job(prompt="second"), job(prompt="third"))
+    now = replace(snapshot(job(Progress("painting", 7, 20)), waiting), seconds_ahead=65.0)
+    html = easel.picture_area(now, history, HERE, WELCOME, EN)
+    assert "<b>2</b><span>second</span><small>begins in 1:05</small>" in html
+    assert "<b>3</b><span>third</span><small>begins in 2:10</small>" in html
+    behind = replace(snapshot(waiting=waiting[:1]), ahead=2, seconds_ahead=30.0)
+    html = easel.picture_area(behind, history, HERE, WELCOME, EN)
+    assert "2 ahead of yours" in html
+    assert "<b>3</b>" in html

@@ -1,6 +1,7 @@
 """Tasks with references: what is asked is what changes, what is kept is equal, and the evaluation has its own words."""
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from glmimage.train.edits import Sample, sample
 from glmimage.train.instructions import HELD_OUT_INSTRUCTIONS, INSTRUCTIONS
 from glmimage.train.layout import labels, render
 from glmimage.train.loop import scene_rng
+from glmimage.train.sheet import captioned_pictures
 from glmimage.train.words import GREETINGS, HELD_OUT_GREETINGS, HELD_OUT_WORDS, WORDS
-from glmimage.train.world import FULL, GRAMMARS, SMALL
+from glmimage.train.world import FULL, GRAMMARS, SMALL, sample_scene
 from tests.stickers import discs
 
 
@@ -41,6 +43,20 @@ def names(kind: str, language: str) -> tuple[str, ...]:
 def test_same_seed_same_sample():
     assert drawn(None, 40) == drawn(None, 40)
     assert drawn(None, 40) != drawn(None, 40, "evaluate")
+
+
+def test_another_voice_says_the_same_exercise():
+    for task in FULL.tasks:
+        several = [
+            sample(scene_rng("train", 3), FULL, task, language="en", voice=random.Random(voice)) for voice in range(9)
+        ]
+        assert len({(each.scene, each.references) for each in several}) == 1
+        assert len({each.prompt for each in several}) > 2
+
+
+def test_exercises_of_the_first_level_are_its_scenes():
+    for index in range(20):
+        assert sample(scene_rng("train", index), SMALL).scene == sample_scene(scene_rng("train", index))
 
 
 def test_every_task_and_language_comes_up():
@@ -171,3 +187,12 @@ def test_every_name_is_there_in_both_languages():
     assert set(STYLES_ZH) == set(STYLES)
     texts = [name for kind in THINGS for name in NAMES[kind][1:]]
     assert len(texts) == len(set(texts))
+
+
+def test_captioned_pictures_show_the_thing_and_say_it(tmp_path, art):
+    captioned_pictures(tmp_path, art, SMALL, 3, "octopus", "flat")
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert [path.name for path in pictures] == ["000.png", "001.png", "002.png"]
+    assert all("octopus" in path.with_suffix(".txt").read_text() for path in pictures)
+    with pytest.raises(TrainingError, match="no art for the style 'oil'"):
+        captioned_pictures(tmp_path, art, SMALL, 1, "octopus", "oil")

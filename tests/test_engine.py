@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -19,10 +20,15 @@ from diffusers import GlmImagePipeline
 from diffusers.pipelines.glm_image import pipeline_glm_image as upstream
 from PIL import Image
 
+from glmimage import flow, latents, stages
+from glmimage.decoder import Conditions, denoise
 from glmimage.engine import Engine
 from glmimage.errors import CheckpointError, GlyphError, PictureError, RequestError, Stopped
-from glmimage.events import Event, Note, Preview, Progress, Result
-from glmimage.request import Reference, Region, Request, Sampling
+from glmimage.events import Event, Note, Preview, Progress, Result, Sketch
+from glmimage.glyphs import encode_glyphs
+from glmimage.references import prepare
+from glmimage.request import Layout, Reference, Region, Request, Sampling
+from glmimage.source import SEAM, read_source
 
 if TYPE_CHECKING:
     from glmimage.models import Stack
@@ -241,6 +247,171 @@ def test_sampling_is_passed_on(engine: Engine) -> None:
     assert np.array_equal(cold.prior.target, again.prior.target), "the likeliest code every time: the seed is nothing"
 
 
+# --- sketches and layouts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("locks", [{}, {"layout_seed": 9}, {"paint_seed": 9}])
+def test_a_picked_sketch_becomes_the_picture_of_its_seeds(engine: Engine, locks: dict[str, int]) -> None:
+    request = Request(prompt=PROMPT, width=64, height=96, steps=2, seed=30, count=3, **locks)
+    events = list(engine.sketch(request))
+    sketches = [event for event in events if isinstance(event, Sketch)]
+    first = locks.get("layout_seed", 30)
+    assert [(sketch.index, sketch.layout_seed) for sketch in sketches] == [(index, first + index) for index in range(3)]
+    for sketch in sketches:
+        assert sketch.image.size == (64, 96), "the preview's 13 x 19 cells show 2 x 3"
+        assert sketch.layout.target is None
+    (whole,) = results(engine.run(sketches[1].pick(request)))
+    paint_seed = locks.get("paint_seed", 31)
+    (plain,) = results(engine.run(replace(request, count=1, layout=None, layout_seed=first + 1, paint_seed=paint_seed)))
+    assert whole.prior.layout == plain.prior.layout
+    assert whole.prior.layout.preview == sketches[1].layout.preview
+    assert difference(whole.image, plain.image) == 0
+    assert (whole.layout_seed, whole.paint_seed) == (first + 1, paint_seed)
+
+
+def test_sketches_draw_the_preview_alone(engine: Engine) -> None:
+    request = Request(prompt=PROMPT, width=64, height=64, steps=2, count=2)
+    progress = [event for event in engine.sketch(request) if isinstance(event, Progress)]
+    totals = {event.stage: event.total for event in progress}
+    assert totals == {"layout": 256, "glyphs": 1, "painting": 6, "decoding": 1}
+    assert max(event.step for event in progress if event.stage == "layout") == 256
+    assert {event.pictures for event in progress} == {2}
+
+
+def test_one_sketch_may_become_several_pictures(engine: Engine) -> None:
+    request = Request(prompt=PROMPT, width=64, height=64, steps=1, seed=3)
+    (sketch,) = (event for event in engine.sketch(request) if isinstance(event, Sketch))
+    made = results(engine.run(replace(request, layout=sketch.layout, count=2)))
+    assert made[0].prior.layout.preview == made[1].prior.layout.preview == sketch.layout.preview
+    assert made[0].prior.layout.target != made[1].prior.layout.target
+
+
+def test_a_given_layout_is_painted_without_the_prior(engine: Engine) -> None:
+    (first,) = results(engine.run(Request(prompt=PROMPT, width=64, height=96, steps=2, seed=3)))
+    locked = Request(prompt=PROMPT, layout=first.prior.layout, steps=2, seed=3, count=2)
+    with mock.patch.object(stages, "generate_prior", side_effect=AssertionError("drawn")):
+        events = list(engine.run(locked))
+    assert "layout" not in {event.stage for event in events if isinstance(event, Progress)}
+    same, other = results(iter(events))
+    assert difference(same.image, first.image) == 0
+    assert difference(other.image, first.image) > 0
+    assert other.prior.layout == first.prior.layout
+    assert "layout" not in results(engine.run(replace(locked, count=1), previews=False))[0].seconds
+
+
+def test_sketches_stop_and_have_no_references(engine: Engine, tmp_path: Path) -> None:
+    request = Request(prompt=PROMPT, width=64, height=64, steps=2, count=2)
+    with pytest.raises(RequestError, match="no sketch"):
+        next(iter(engine.sketch(replace(request, references=(Reference(path=picture_file(tmp_path, "a.png")),)))))
+    total = len(list(engine.sketch(request)))
+    for moment in (0, 3, total // 2, total - 4):
+        stop = threading.Event()
+        events = engine.sketch(request, stop)
+        for _ in range(moment + 1):
+            next(events)
+        stop.set()
+        with pytest.raises(Stopped):
+            list(events)
+
+
+# --- what stays of the source -----------------------------------------------------------------------------------------
+
+
+def mask_file(folder: Path, box: tuple[int, int, int, int], size: tuple[int, int] = (128, 96)) -> str:
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    mask.save(folder / "mask.png")
+    return str(folder / "mask.png")
+
+
+def test_a_mask_keeps_what_is_outside_to_the_bit(engine: Engine, tmp_path: Path) -> None:
+    source = picture_file(tmp_path, "a.png", 128, 96)
+    mask = mask_file(tmp_path, (40, 32, 72, 64))
+    request = Request(
+        prompt=PROMPT, steps=3, seed=5, count=2, references=(Reference(path=source),), mask=mask, task="edit"
+    )
+    old = np.asarray(Image.open(source))
+    for result in results(engine.run(request)):
+        new = np.asarray(result.image)
+        assert new.shape == old.shape
+        changed = (new != old).any(-1)
+        rows, columns = changed.nonzero()
+        assert 32 - SEAM <= rows.min() < 36 < 60 < rows.max() < 64 + SEAM
+        assert 40 - SEAM <= columns.min() < 44 < 68 < columns.max() < 72 + SEAM
+        assert changed[34:62, 42:70].mean() > 0.9
+        # Codes of cells that stay are the source's; the mask with its seam touches six of the twelve.
+        reference = prepare(engine.stack, request.references)[0].codes.numpy()
+        same = np.ones((3, 4), dtype=bool)
+        same[0:3, 1:3] = False
+        assert np.array_equal(result.prior.target[same], reference[same])
+
+
+def test_latents_outside_the_mask_follow_the_sources(engine: Engine, tmp_path: Path) -> None:
+    reference = Reference(path=picture_file(tmp_path, "a.png", 128, 96))
+    request = Request(prompt=PROMPT, references=(reference,), mask=mask_file(tmp_path, (40, 32, 72, 64)))
+    (prepared,) = prepare(engine.stack, [reference])
+    source = read_source(engine.stack, request, prepared)
+    conditions = Conditions(
+        codes=prepared.codes[None],
+        glyphs=encode_glyphs(engine.stack, ("HI",)),
+        empty_glyphs=encode_glyphs(engine.stack, ()),
+        references=[prepared],
+    )
+    noise = torch.randn(1, 16, 12, 16, generator=torch.Generator().manual_seed(0))
+    config = engine.stack.scheduler_config
+    _, sigmas = flow.schedule(4, 6 * 8, config)
+    steps = list(denoise(engine.stack.decoder, config, conditions, noise, steps=4, source=source))
+    free = torch.zeros(12, 16, dtype=torch.bool)
+    free[3:9, 4:10] = True
+    for step, sigma in zip(steps, sigmas[1:].tolist(), strict=True):
+        followed = flow.add_noise(prepared.latents, noise, sigma)
+        assert torch.equal(step.latents[..., ~free], followed[..., ~free])
+        assert (step.latents - followed)[..., free].abs().amin(dim=(0, 1)).max() > 0
+
+
+@pytest.mark.parametrize("content", [0.0, 0.4, 0.75, 1.0])
+def test_content_leaves_out_early_steps(engine: Engine, tmp_path: Path, content: float) -> None:
+    reference = Reference(path=picture_file(tmp_path, "a.png", 128, 96))
+    request = Request(prompt=PROMPT, steps=5, references=(reference,), content=content, task="style")
+    events = list(engine.run(request))
+    (result,) = results(iter(events))
+    totals = {event.total for event in events if isinstance(event, Progress) and event.stage == "painting"}
+    assert totals == {{0.0: 5, 0.4: 3, 0.75: 1, 1.0: 1}[content]}
+    assert result.image.size == (128, 96)
+    (prepared,) = prepare(engine.stack, [reference])
+    back = latents.to_picture(latents.decode(engine.stack.vae, prepared.latents))
+    far = difference(result.image, back)
+    if content == 0.0:
+        plain = replace(request, width=128, height=96, task="text")
+        assert difference(result.image, results(engine.run(plain))[0].image) == 0
+    else:
+        assert far < difference(results(engine.run(replace(request, content=0.0)))[0].image, back)
+
+
+def test_the_sources_size_is_said(engine: Engine, tmp_path: Path) -> None:
+    reference = Reference(path=picture_file(tmp_path, "a.png", 128, 96))
+    request = Request(prompt=PROMPT, steps=1, references=(reference,), content=0.5, width=64, height=64)
+    assert [event.text for event in engine.run(request) if isinstance(event, Note)] == [
+        "The size 64x64 became 128x96, because the picture keeps its first reference's."
+    ]
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def test_regions_at_strength_0_are_nothing(engine: Engine) -> None:
+    boxed = Request(
+        prompt=PROMPT, width=64, height=96, steps=2, regions=(Region(text="HI", box=(0, 0, 0.5, 0.5)),), seed=3
+    )
+    (off,) = results(engine.run(replace(boxed, region_strength=0)))
+    (plain,) = results(engine.run(replace(boxed, regions=())))
+    assert difference(off.image, plain.image) == 0
+    (on,) = results(engine.run(boxed))
+    (stronger,) = results(engine.run(replace(boxed, region_strength=3)))
+    assert np.array_equal(on.prior.target, plain.prior.target)
+    assert 0 < difference(on.image, plain.image) < difference(stronger.image, plain.image)
+
+
 # --- stopping ---------------------------------------------------------------------------------------------------------
 
 
@@ -326,7 +497,9 @@ def test_an_engine_paints_again_after_it_was_stopped(engine: Engine) -> None:
         ({"width": 512, "height": 64}, RequestError),
         ({"references": (Reference(path="/nowhere/a.png"),)}, PictureError),
         ({"prompt": f'the text "{"long " * 500}"'}, (GlyphError, RequestError)),
-        ({"regions": (Region(text="HI", box=(0, 0, 1, 1)),)}, RequestError),
+        ({"regions": (Region(text="HO", box=(0, 0, 1, 1)),)}, RequestError),
+        ({"layout": Layout(target=((1, 2),))}, RequestError),
+        ({"layout": Layout(target=((1, 2), (3, 10**30)))}, RequestError),
     ],
 )
 def test_mistakes_are_one_sentence(engine: Engine, changes: dict[str, Any], error: Any) -> None:

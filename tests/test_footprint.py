@@ -155,7 +155,9 @@ def test_the_miniature_in_earnest() -> None:
     assert footprint.painter() + footprint.reference_keys("bf16") == pytest.approx(while_made, rel=0.1)
     with LiveBytes() as count:
         latents.decode(stack.vae, torch.zeros(1, 16, *size.latent_grid))
-    assert footprint.decode(0) == pytest.approx(count.peak, rel=0.1)
+    # Buffers of kernels are not tensors.
+    assert replace(footprint, machine=replace(machine, kind="cuda")).decode(0) == pytest.approx(count.peak, rel=0.1)
+    assert footprint.decode(0) > 1.5 * count.peak
     picture = latents.to_picture(torch.zeros(3, 512, 512))
     with LiveBytes() as count:
         references.encode_codes(stack, picture)

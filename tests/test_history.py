@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.history import THUMBNAIL_SIDE, History
+from app.history import THUMBNAIL_SIDE, History, Query, StoreError
 from glmimage import metadata
 from glmimage.errors import GLMImageError
 from glmimage.events import Result
@@ -132,6 +132,8 @@ def test_a_broken_picture_has_no_settings_and_stands_for_itself(tmp_path: Path) 
     history = History(tmp_path)
     picture = history.add(result())
     picture.path.write_bytes(b"not a picture")
+    # What a machine that lost power may leave.
+    history.thumbnail(picture).write_bytes(b"")
     assert history.settings(picture) is None
     assert history.thumbnail(picture) == picture.path
 
@@ -142,6 +144,68 @@ def test_a_picture_without_our_settings_is_listed(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(picture.path)
     assert history.settings(picture) is None
     assert history.newest(1) == [picture]
+
+
+def test_stars_and_tags_are_found_and_the_first_spelling_stays(tmp_path: Path) -> None:
+    history = History(tmp_path, now=Clock())
+    one, two = (history.add(result(seed, f"picture {seed}")).key for seed in (1, 2))
+    assert history.star(one, two, "2026-01-31/none.png", "../x") == (one, two)
+    assert history.star(two, on=False) == (two,)
+    history.tag(one, add=["  Best of\n2026 ", "best OF 2026", "", "\0"])
+    history.tag(two, add=["best of 2026", "新"])
+    entries = {entry.key: entry for entry in history.search(Query()).pictures}
+    assert (entries[one].star, entries[one].tags) == (True, ("Best of 2026",))
+    assert (entries[two].star, entries[two].tags) == (False, ("best of 2026", "新"))
+    assert [entry.key for entry in history.search(Query(tag="BEST of 2026")).pictures] == [two, one]
+    assert [entry.key for entry in history.search(Query(text="best", star=True)).pictures] == [one]
+    counts = history.counts()
+    assert (counts.total, counts.starred, dict(counts.tags)) == (2, 1, {"Best of 2026": 2, "新": 1})
+    history.tag(one, two, remove=["BEST OF 2026"])
+    assert history.counts().tags == {"新": 1}
+
+
+def test_more_tags_than_a_picture_carries_are_refused(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    key = history.add(result()).key
+    history.tag(key, add=["kept"])
+    with pytest.raises(StoreError, match="at most 30"):
+        history.tag(key, add=map(str, range(40)))
+    entry = history.entry(key)
+    assert entry is not None
+    assert entry.tags == ("kept",)
+
+
+def test_the_trash_gives_back_everything(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    picture = history.add(result())
+    history.star(picture.key)
+    history.tag(picture.key, add=["kept"])
+    before = history.entry(picture.key), picture.path.read_bytes()
+    assert history.trash(picture.key, picture.key, "nonsense") == (picture.key,)
+    assert history.find(picture.key) is None
+    assert history.newest(5) == []
+    assert history.search(Query()).total == 0
+    (trashed,) = history.search(Query(trashed=True)).pictures
+    assert trashed.star
+    assert trashed.picture == history.find_trashed(picture.key)
+    assert history.restore(picture.key) == (picture.key,)
+    assert (history.entry(picture.key), picture.path.read_bytes()) == before
+
+
+def test_the_trash_is_emptied_only_on_demand(tmp_path: Path) -> None:
+    history = History(tmp_path, now=Clock())
+    kept, first, second = (history.add(result(seed)) for seed in (1, 2, 3))
+    history.star(first.key)
+    history.thumbnail(first)
+    history.trash(first.key, second.key)
+    assert history.empty_trash(kept.key) == 0, "what is not in the trash stays"
+    assert history.empty_trash(second.key) == 1
+    assert History(tmp_path).counts().trashed == 1
+    assert history.empty_trash() == 1
+    left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
+    assert left - {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm"} == {"pictures", "thumbnails"}
+    assert [path.stem for path in tmp_path.glob("thumbnails/*/*")] == [kept.path.stem]
+    assert history.newest(9) == [kept]
 
 
 SAVING = """

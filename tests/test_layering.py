@@ -15,6 +15,9 @@ ENGINE = (
     "geometry",
     "request",
     "events",
+    "files",
+    "heap",
+    "pictures",
     "metadata",
     "prompting",
     "tasks",
@@ -26,28 +29,37 @@ ENGINE = (
     "machines",
     "footprint",
     "memory",
+    "fitting",
     "models",
+    "adapters",
     "convert",
     "residency",
     "flow",
     "latents",
     "linears",
     "glyphs",
+    "shelf",
     "references",
+    "source",
     "prior",
     "regions",
     "decoder",
     "preview",
     "proofread",
+    "workshop",
+    "system",
+    "stages",
     "engine",
+    "arguments",
     "__main__",
 )
-"""Top to bottom. metadata (settings in a picture) needs events alone; linears is a kernel that two stages share;
-weights (bytes), machines (speeds) and footprint (activations) are what the planner adds up."""
-PLANNER = ("weights", "machines", "footprint", "memory")
+"""Top to bottom. files (whole or not at all), heap, pictures (untrusted ones) and metadata (settings in them) know no
+models; linears is a kernel that two stages share; weights (bytes), machines (speeds) and footprint (activations) are
+what the planner adds up; fitting asks it for this machine, workshop loads and arranges as it says."""
+PLANNER = ("weights", "machines", "footprint", "memory", "fitting")
 LIGHT = (
     "glmimage",
-    *(f"glmimage.{name}" for name in (*ENGINE[:6], "hub", "download", "checkpoint", "quantize", *PLANNER)),
+    *(f"glmimage.{name}" for name in (*ENGINE[:10], "hub", "download", "checkpoint", "quantize", *PLANNER)),
 )
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "PIL", "numpy", "huggingface_hub", "tokenizers")
 

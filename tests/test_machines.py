@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -78,7 +79,9 @@ def test_devices_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (11 * GIB, 12 * GIB))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA GeForce RTX 3060")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     machine = find()
+    assert machine.dtype == "bfloat16"
     assert (machine.kind, machine.device_memory, machine.name) == ("cuda", 11 * GIB, "NVIDIA GeForce RTX 3060")
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert find().kind == "rocm"
@@ -89,3 +92,37 @@ def test_devices_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "free_host_memory", lambda: 9 * GIB)
     machine = find()
     assert (machine.kind, machine.device_memory, machine.host_memory) == ("mps", 9 * GIB, 9 * GIB)
+
+
+def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another measurement could choose otherwise, and other last bits would come of it."""
+    notes = tmp_path / "cache" / "machine.json"
+    first = find("cpu", notes=notes)
+    kept = json.loads(notes.read_text())
+    assert len(kept) == 1
+
+    def never(name: str) -> None:
+        raise AssertionError("it is known")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machines, "_measure", never)
+        again = find("cpu", notes=notes)
+    assert replace(again, device_memory=0, host_memory=0) == replace(first, device_memory=0, host_memory=0)
+    for damage in ("", "[]", "{", json.dumps({key: {"name": "x"} for key in kept}), json.dumps(dict.fromkeys(kept, 7))):
+        notes.write_text(damage)
+        assert find("cpu", notes=notes).measured
+        assert list(json.loads(notes.read_text())) == list(kept)
+
+
+def test_how_a_processor_computes(tmp_path: Path) -> None:
+    """bfloat16 where it multiplies clearly faster, for wide models alone."""
+    notes = tmp_path / "machine.json"
+    find("cpu", notes=notes)
+    ((key, figures),) = json.loads(notes.read_text()).items()
+    for half, width, dtype in ((4.0, 4096, "bfloat16"), (1.1, 4096, "float32"), (4.0, 256, "float32")):
+        figures["flops"] = {"float32": 1e11, "bfloat16": half * 1e11}
+        notes.write_text(json.dumps({key: figures}))
+        machine = find("cpu", width=width, notes=notes)
+        assert machine.dtype == dtype
+        assert machine.flops == figures["flops"][dtype]
+        assert 1 <= machine.threads <= torch.get_num_threads()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from glmimage import metadata
 from glmimage.__main__ import main
+from tests.test_proofread import poster
 
 ROOT = Path(__file__).parent.parent
 PROMPT = 'a flat cat with the word "HI"'
@@ -77,7 +78,7 @@ def test_the_same_seed_gives_the_same_picture(tiny: Path, tmp_path: Path, capsys
     [
         ([], "required: COMMAND"),
         (["pain", "x"], "invalid choice"),
-        (["paint"], "required: prompt"),
+        (["paint"], "prompt is empty"),
         (["paint", "x", "--seed", "seven"], "invalid int value"),
         (["paint", " "], "prompt is empty"),
         (["paint", "x", "--steps", "0"], "number of steps 0"),
@@ -89,6 +90,21 @@ def test_the_same_seed_gives_the_same_picture(tiny: Path, tmp_path: Path, capsys
         (["paint", "x", "--size", "4096x4096"], "outside what tiny can make"),
         (["paint", "x", "--reference", "missing.png"], "missing.png"),
         (["paint", "x", "--checkpoint", "no-such-folder"], "no-such-folder"),
+        (["paint", "x", "--task", "dance"], "invalid choice"),
+        (["paint", "x", "--task", "edit"], "--reference"),
+        (["paint", "x", "--mask", "m.png"], "--reference"),
+        (["paint", "x", "--mask", "m.png", "--task", "text"], "has no mask"),
+        (["paint", "x", "--content", "2", "--reference", "a.png"], "content 2"),
+        (["paint", "x", "--region", "HI"], "cannot be read"),
+        (["paint", "x", "--region", "HI@0,0,1"], "cannot be read"),
+        (["paint", "x", "--region", "HI@0,0,2,1"], "region box"),
+        (["paint", "x", "--region", "HI@0,0,1,1", "--region-strength", "-1"], "region strength"),
+        (["paint", "x", "--subject", "mia.png"], "NAME=FILE"),
+        (["paint", "x", "--subject", "Mia=mia.png"], "does not say 'Mia'"),
+        (["paint", "x", "--layout-from", "missing.png"], "missing.png"),
+        (["paint", "x", "--attempts", "0"], "attempts 0"),
+        (["paint", "x", "--sketches", "2", "--reference", "missing.png"], "no sketch"),
+        (["read", "missing.png"], "missing.png"),
         (["paint", "x", "-o", "picture.jpg"], "PNG"),
         (["paint", "x", "-o", "missing/picture.png"], "no folder missing"),
         (["plan", "--vram", "much"], "invalid float value"),
@@ -125,6 +141,81 @@ def test_mistakes_are_one_line(
     # Nothing but progress bars before it, and no picture.
     assert all("|" in line for line in said.replace("\r", "\n").strip().splitlines()[:-1] if line.strip())
     assert not list(tmp_path.iterdir())
+
+
+def painted(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_a_sketch_is_gone_on_with(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--steps", "2", "--checkpoint", str(tiny)]
+    asked = ["paint", PROMPT, "--size", "64x96", "--seed", "5", *common]
+    assert main([*asked, "--sketches", "2", "-o", "sketch.png"]) == 0
+    assert main([*asked, "--count", "2", "-o", "plain.png"]) == 0
+    assert main(["paint", "--layout-from", "sketch-2.png", "-o", "whole.png", *common]) == 0
+    assert np.array_equal(painted(tmp_path / "whole.png"), painted(tmp_path / "plain-2.png"))
+    # The finished picture's layout is painted again, with another seed.
+    assert main(["paint", "--layout-from", "whole.png", "--seed", "9", "--count", "2", "-o", "again.png", *common]) == 0
+    whole, *again = (metadata.read(tmp_path / name) for name in ("whole.png", "again-1.png", "again-2.png"))
+    assert whole is not None
+    assert whole.prior is not None
+    for settings, seed in zip(again, (9, 10), strict=True):
+        assert settings is not None
+        assert settings.prior is not None
+        assert settings.prior.layout == whole.prior.layout
+        assert (settings.layout_seed, settings.paint_seed) == (6, seed)
+    other = ["paint", f"{PROMPT} again", "--layout-from", "whole.png", "-o", "other.png", *common]
+    assert main(other) == 0
+    settings = metadata.read(tmp_path / "other.png")
+    assert settings is not None
+    assert settings.request.prompt == f"{PROMPT} again"
+    Image.new("RGB", (64, 64)).save("bare.png")
+    assert main(["paint", "--layout-from", "bare.png", "-o", "no.png", *common]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task", "prompt"),
+    [
+        (["remove the cat", "--reference", "a.png", "--mask", "m.png"], "edit", "remove the cat"),
+        (["flat", "--reference", "a.png", "--task", "style", "--content", "0.5"], "style", "into flat style"),
+        (["--reference", "a.png", "--reference", "b.png", "--task", "style"], "style", "the style of the second"),
+        (["a cat", "--region", "A@B@0,0.1,1,0.5:red"], "regions", 'a cat, the text "A@B" in red'),
+        (["Mia in snow", "--subject", "Mia/cat=a.png"], "subjects", "the cat from picture 1 in snow"),
+    ],
+)
+def test_every_task_can_be_asked_for(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], task: str, prompt: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64), "orange").save(name)
+    Image.new("L", (64, 64), 255).save("m.png")
+    assert main(["paint", *arguments, "--steps", "2", "--size", "64x64", "--checkpoint", str(tiny)]) == 0
+    settings = metadata.read(tmp_path / "out.png")
+    assert settings is not None
+    assert (settings.request.task, prompt in settings.request.prompt) == (task, True)
+
+
+def test_words_are_read(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["paint", PROMPT, "--steps", "1", "--attempts", "2", "--checkpoint", str(tiny)]) == 0
+    printed, said = capsys.readouterr()
+    assert "attempt 2 of 2" in said
+    assert "reads ''" in printed
+    settings = metadata.read(tmp_path / "out.png")
+    assert settings is not None
+    assert settings.report is not None
+    assert settings.report.lines[0].wanted == "HI"
+    assert main(["read", "out.png"]) == 0
+    assert capsys.readouterr().out == "  0%  wanted 'HI'  read ''\n"
+    poster(("MOON", (0.1, 0.7, 0.9, 0.95))).save("poster.png")
+    assert main(["read", "poster.png"]) == 0
+    assert capsys.readouterr().out == "MOON\n"
+    assert main(["read", "poster.png", "--wanted", "moon", "--wanted", "sun"]) == 0
+    assert capsys.readouterr().out == "100%  wanted 'moon'  read 'MOON'\n  0%  wanted 'sun'  read ''\n"
 
 
 def test_a_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

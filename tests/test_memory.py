@@ -61,9 +61,9 @@ def test_every_plan_fits_and_more_memory_is_never_worse(side: int, references: i
             continue
         assert found.peak <= budget * GIB
         assert found.host_bytes <= 64 * GIB - HOST_RESERVE
-        assert [need.stage for need in found.stages] == [
-            stage for stage in memory.STAGES if references or stage not in ("vision", "encode", "reference keys")
-        ]
+        for_references = () if references else ("vision", "encode", "reference keys")
+        absent = ("load prior", "load decoder", *for_references)
+        assert [need.stage for need in found.stages] == [stage for stage in memory.STAGES if stage not in absent]
         if before is not None:
             assert loss(found) <= loss(before)
             if loss(found) == loss(before):
@@ -102,6 +102,33 @@ def test_plans_are_the_sum_of_exact_parts() -> None:
         step = next(need for need in found.stages if need.stage == "step")
         assert step.cache == footprint.painter()
         assert step.work == footprint.step(found["decoder"].format)
+
+
+@pytest.mark.parametrize("references", [0, 2, 4])
+@pytest.mark.parametrize("side", SIDES)
+def test_without_a_gpu(side: int, references: int) -> None:
+    before: Plan | None = None
+    for budget in BUDGETS:
+        found = made(budget, side, references, kind="cpu", host=budget)
+        if isinstance(found, str):
+            assert before is None
+            continue
+        assert found.peak <= budget * GIB
+        assert found.host_bytes == 0
+        assert before is None or loss(found) <= loss(before)
+        before = found
+    # Keys and values of four references of 2048 px take 60 GiB in float32.
+    assert (before is None) == ((side, references) == (2048, 4))
+
+
+def test_four_gib_are_enough_to_begin_with() -> None:
+    """Blocks are streamed, the embedding stays on the host, and nothing of the decoder is lost."""
+    for side in (512, 1024, 1536):
+        found = good(4, side)
+        assert found["decoder"].residency == "stream"
+        assert found["embedding"].residency == "host"
+        assert found["prior"].format.startswith("nf4")
+    assert good(4, 512, 1).peak <= 4 * GIB
 
 
 def test_what_is_picked_for_known_cards() -> None:
@@ -149,7 +176,7 @@ def test_the_search_finds_the_best() -> None:
             if max(peaks) <= device and sum(option.host for option in taken) <= host:
                 lost = sum(option.loss for option in taken)
                 best = min(best, (0, lost, seconds) if seconds <= limit else (1, seconds))
-        found = memory._solve(few, machine)
+        found = memory._solve(few, memory._Budget.of(machine, {}))
         if found is None:
             assert best == (math.inf,)
             met.add("none")
@@ -195,6 +222,39 @@ def test_a_processor_in_float32_holds_twice_the_bytes() -> None:
     assert found["decoder"].bytes == RELEASED["decoder"].bytes("bf16", 4)
     half = replace(found.machine, dtype="bfloat16")
     assert plan(RELEASED, half, found.job)["decoder"].bytes == RELEASED["decoder"].bytes("bf16", 2)
+
+
+def test_where_memory_is_one_files_are_whole_in_it_first() -> None:
+    found = good(24, 512, kind="cpu")
+    size = found.machine.itemsize
+    prior, decoder = (
+        next(need for need in found.stages if need.stage == name) for name in ("load prior", "load decoder")
+    )
+    whole = {name: RELEASED[name].bytes(found[name].format, size) for name in ("prior", "embedding", "vision")}
+    assert prior.weights == sum(whole.values())
+    resident = sum(count for name, count in whole.items() if found[name].residency == "resident")
+    parts = sum(RELEASED[name].bytes(found[name].format, size) for name in ("decoder", "modulation"))
+    assert decoder.weights == resident + parts
+
+
+def test_a_person_decides() -> None:
+    machine, job = tabulated("cuda", 24 * GIB, 64 * GIB), Job(size=Size(1024, 1024))
+    assert {place.residency for place in plan(RELEASED, machine, job, {}, "none").placements} == {"resident"}
+    assert {place.residency for place in plan(RELEASED, machine, job, {}, "stage").placements} <= {"stage", "host"}
+    streamed = plan(RELEASED, machine, job, {}, "stream")
+    assert (streamed["decoder"].residency, streamed["decoder"].blocks_on_device) == ("stream", 0)
+    with pytest.raises(MachineError, match="leave --offload out"):
+        plan(RELEASED, tabulated("cpu", 64 * GIB, 64 * GIB), job, {}, "stream")
+
+
+def test_a_stage_can_be_held_to_less_and_all_else_stays() -> None:
+    before = good(24)
+    step = next(need for need in before.stages if need.stage == "step")
+    limit = int(0.8 * step.peak)
+    after = plan(RELEASED, before.machine, before.job, limits={"step": limit})
+    assert next(need for need in after.stages if need.stage == "step").peak <= limit
+    assert memory.differences(before, after)
+    assert memory.differences(before, before) == ""
 
 
 def test_batches_are_split_where_they_must() -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from glmimage import metadata
 from glmimage.errors import PictureError, RequestError
-from glmimage.events import PriorTokens, Result
+from glmimage.events import Line, PriorTokens, Report, Result
 from glmimage.metadata import Settings
 from glmimage.request import Reference, Region, Request, Sampling
 
@@ -37,7 +39,9 @@ def result(request: Request = REQUEST, index: int = 2) -> Result:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     prior = PriorTokens(np.arange(6).reshape(2, 3), np.arange(4).reshape(2, 2))
     seeds = request.layout_seed_of(index), request.paint_seed_of(index)
-    return Result(Image.fromarray(pixels), request, index, *seeds, prior, {"layout": 1.25, "painting": 2.0}, "tiny")
+    seconds = {"layout": 1.25, "painting": 2.0}
+    report = Report((Line("HELLO", "HELO", False, 0.8), Line("新年快乐", "新年快乐", True, 1.0)))
+    return Result(Image.fromarray(pixels), request, index, *seeds, prior, seconds, "tiny", report)
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
@@ -52,6 +56,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert settings.prior is not None
     assert np.array_equal(settings.prior.target, made.prior.target)
     assert settings.prior.preview is not None
+    assert settings.report == made.report
     with Image.open(path) as picture:
         assert np.array_equal(picture, made.image)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
@@ -102,6 +107,7 @@ def test_what_is_no_picture_is_said(tmp_path: Path) -> None:
         {"prior": {"target": [[1], [2, 3]]}},
         {"prior": {"target": [[-1]]}},
         {"prior": {"target": "x"}},
+        {"report": [{"wanted": "a"}]},
     ],
 )
 def test_settings_made_by_hand_are_checked(tmp_path: Path, change: dict[str, object]) -> None:
@@ -124,7 +130,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "a.png"
     path.write_text("old")
 
-    def break_off(made: Result, file: object) -> None:
+    def break_off(image: Image.Image, settings: Settings, file: IO[bytes]) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
@@ -135,6 +141,56 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(PictureError, match="No such file"):
         metadata.write(result(), tmp_path / "missing" / "a.png")
+
+
+def test_the_picture_says_that_a_model_made_it(tmp_path: Path) -> None:
+    metadata.write(result(), tmp_path / "a.png")
+    packet = ElementTree.fromstring(metadata.read_texts(tmp_path / "a.png")["XML:com.adobe.xmp"])
+    (about,) = packet.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    assert about.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"] == (
+        "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    )
+    assert about.attrib["{http://ns.adobe.com/xap/1.0/}CreatorTool"] == "GLM-Image Atelier"
+    chunks = (tmp_path / "a.png").read_bytes()
+    # An uncompressed iTXt, as XMP's specification wants it.
+    assert b"iTXtXML:com.adobe.xmp\0\0\0\0\0<?xpacket begin=" in chunks
+
+
+def test_a_stripped_picture_says_nothing(tmp_path: Path) -> None:
+    metadata.write(result(), tmp_path / "a.png")
+    with (tmp_path / "b.png").open("wb") as file:
+        metadata.strip(tmp_path / "a.png", file)
+    assert metadata.read_texts(tmp_path / "b.png") == {}
+    with Image.open(tmp_path / "a.png") as whole, Image.open(tmp_path / "b.png") as bare:
+        assert np.array_equal(whole, bare)
+        assert bare.info == {}
+
+
+def test_what_a_history_adds_comes_back(tmp_path: Path) -> None:
+    ancestry = {"pictures/x.png": ("inputs/y.png", "z")}
+    settings = replace(Settings.of(result()), key="k", ancestry=ancestry, foreign="text of others")
+    metadata.write(result(), tmp_path / "a.png", settings)
+    for whole in (True, False):
+        again = metadata.read(tmp_path / "a.png", whole=whole)
+        assert again is not None
+        assert (again.key, again.ancestry, again.foreign) == ("k", ancestry, "text of others")
+    assert metadata.read_texts(tmp_path / "a.png")["parameters"] == "text of others"
+
+
+def test_parts_of_the_settings_are_used_without_touching_the_rest() -> None:
+    base = Request(prompt="mine", width=32, height=32, seed=1, steps=9, guidance=2.0)
+    settings = Settings.of(result(replace(REQUEST, layout_seed=11)))
+    assert settings.onto(base, "all") == settings.again
+    assert settings.onto(base, "prompt") == replace(base, prompt=REQUEST.prompt)
+    seeded = settings.onto(base, "seed")
+    assert (seeded.layout_seed_of(0), seeded.paint_seed_of(0)) == (11, 7)
+    assert (seeded.prompt, seeded.steps, seeded.width) == ("mine", 9, 32)
+    laid = settings.onto(base, "layout")
+    assert laid.layout is not None
+    assert laid.layout.target == ((0, 1, 2), (3, 4, 5))
+    assert (laid.prompt, laid.seed, laid.width, laid.height) == ("mine", 1, 96, 64)
+    with pytest.raises(RequestError, match="no layout"):
+        replace(settings, prior=None).onto(base, "layout")
 
 
 def test_importing_it_is_cheap() -> None:

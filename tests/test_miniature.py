@@ -16,7 +16,8 @@ from glmimage.events import Result
 from glmimage.geometry import Size
 from glmimage.prompting import prompt_ids
 from glmimage.request import Request
-from glmimage.train.evaluate import cases, ground_of
+from glmimage.train.evaluate import cases
+from glmimage.train.marking import ground_of
 from glmimage.train.world import GROUNDS, describe
 
 PROMPT = 'a flat cat at the top left and the word "HELLO" in white at the bottom, on a blue background'

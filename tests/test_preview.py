@@ -93,7 +93,7 @@ def test_codes_take_the_colours_that_the_decoder_paints(tiny_stack: Stack) -> No
         weight[::2] = torch.ones(weight.shape[1]) * 3
         weight[1::2] = -weight[::2]
     stack = dataclasses.replace(tiny_stack, decoder=decoder, kept={})
-    colours = preview.palette(stack, Residency(stack)).codes.astype(int)
+    colours = preview.palette(stack, Residency.of(stack)).codes.astype(int)
     assert colours.shape == (64, 3)
     assert (colours[::2] == colours[0]).all()
     assert (colours[1::2] == colours[1]).all()
@@ -101,7 +101,7 @@ def test_codes_take_the_colours_that_the_decoder_paints(tiny_stack: Stack) -> No
 
 
 def test_the_palette_is_fitted_once_and_the_same_again(tiny_stack: Stack) -> None:
-    residency = Residency(tiny_stack)
+    residency = Residency.of(tiny_stack)
     tiny_stack.kept.pop("palette", None)
     first = preview.palette(tiny_stack, residency)
     assert preview.palette(tiny_stack, residency) is first

@@ -131,6 +131,29 @@ def test_guesses_repeat_what_shows_the_same_cell(tiny_stack: Stack) -> None:
     assert [guess.code for guess in prior._lay_out(edit, codes) if guess] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("size", [Size(64, 64), Size(96, 256)], ids=str)
+def test_known_codes_are_followed_by_the_same_ones(tiny_stack: Stack, size: Size) -> None:
+    prompt = prompt_ids(tiny_stack.processor, PROMPT, size)
+    (whole,) = drain(generate_prior(tiny_stack, prompt, seeded(7)))
+    assert whole.preview is not None
+    preview = whole.preview.ravel().tolist()
+    one, other = drain(generate_prior(tiny_stack, prompt, seeded(7, 8), known=preview))
+    assert flat(one) == flat(whole)
+    assert other.preview is not None
+    assert other.preview.ravel().tolist() == preview
+    assert flat(other) != flat(whole)
+
+
+def test_single_codes_can_be_known(tiny_stack: Stack) -> None:
+    codes = [torch.arange(6).view(2, 3)]
+    prompt = prompt_ids(tiny_stack.processor, PROMPT, Size(96, 64), [(2, 3)])
+    (drawn,) = drain(generate_prior(tiny_stack, prompt, seeded(1), references=codes))
+    (partly,) = drain(generate_prior(tiny_stack, prompt, seeded(1), references=codes, known=[9, -1, -1, 8, 7, -1]))
+    (wholly,) = drain(generate_prior(tiny_stack, prompt, seeded(2), references=codes, known=flat(drawn)))
+    assert [flat(partly)[place] for place in (0, 3, 4)] == [9, 8, 7]
+    assert flat(wholly) == flat(drawn)
+
+
 def test_a_kind_of_guess_that_fails_is_given_up(tiny_stack: Stack) -> None:
     guesses = prior._Guesses(prompt_ids(tiny_stack.processor, PROMPT, Size(64, 64)), [])
     codes = torch.arange(260)[None]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from glmimage.errors import RequestError
-from glmimage.request import Defaults, Reference, Region, Request, Sampling
+from glmimage.request import Defaults, Layout, Reference, Region, Request, Sampling
 
 DEFAULTS = Defaults(width=256, height=256, steps=20, guidance=1.5, min_side=128, max_side=512, name="small")
 
@@ -24,15 +25,35 @@ def full() -> Request:
         paint_seed=2,
         steps=5,
         guidance=2,
-        references=(Reference(path="a.png", role="the cat"),),
-        regions=(Region(text="HI", box=(0, 0, 1, 0.5), color="red"),),
+        references=(Reference(path="a.png", role="the cat", name="Mia"),),
+        regions=(Region(text="HI", box=(0, 0, 1, 0.5), color="red", style="bold", align="left"),),
         sampling=Sampling(temperature=1, top_p=0.5, top_k=9),
+        task="subjects",
+        mask="mask.png",
+        content=1,
+        region_strength=3,
+        layout=Layout(preview=((1, 2), (3, 4)), target=[[5] * 6] * 9),
     )
 
 
 def test_json_gives_back_the_same() -> None:
-    for request in (Request(prompt="a"), full(), full().resolve(DEFAULTS)):
+    sized = replace(full(), layout=Layout(target=((5,) * 6,) * 9)).resolve(DEFAULTS)
+    for request in (Request(prompt="a"), full(), sized):
         assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+def test_json_of_older_versions_is_read() -> None:
+    stored = {
+        "prompt": "a",
+        "seed": 4,
+        "references": [{"path": "a.png", "role": "the cat"}],
+        "regions": [{"text": "HI", "box": [0, 0, 1, 1], "color": "red"}],
+        "sampling": {"temperature": None, "top_p": None, "top_k": None},
+    }
+    request = Request.from_json(stored)
+    assert (request.task, request.mask, request.content, request.region_strength) == ("text", None, 0.0, 1.0)
+    assert request.layout is None
+    assert (request.references[0].name, request.regions[0].style, request.regions[0].align) == ("", "", "centre")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +81,16 @@ def test_json_gives_back_the_same() -> None:
         {"references": ["a.png"]},
         {"references": None},
         {"sampling": None},
+        {"task": "paint"},
+        {"task": None},
+        {"mask": " ", "references": (Reference(path="a.png"),)},
+        {"mask": "mask.png"},
+        {"content": 0.5},
+        {"content": 1.1, "references": (Reference(path="a.png"),)},
+        {"content": "all"},
+        {"region_strength": -1},
+        {"region_strength": 10.5},
+        {"layout": ((1,),)},
     ],
 )
 def test_request_refuses(wrong: dict[str, Any]) -> None:
@@ -85,6 +116,43 @@ def test_region_refuses_boxes(box: Any) -> None:
         Region(text="a", box=box)
 
 
+@pytest.mark.parametrize("wrong", [{"align": "middle"}, {"style": 3}, {"text": " "}])
+def test_region_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        Region(**{"text": "a", "box": (0, 0, 1, 1), **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, *({"target": grid} for grid in (3, (), ((),), ((1, 2), (3,)), ((-1,),), ((True,),), ((1.0,),), ("12",)))],
+)
+def test_layout_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        Layout(**wrong)
+
+
+def test_a_layout_has_one_size() -> None:
+    target = Layout(target=((1,) * 6,) * 5)
+    assert str(Request(prompt="a", layout=target).resolve(DEFAULTS).size) == "192x160"
+    assert str(Request(prompt="a", layout=target, width=190).resolve(DEFAULTS).size) == "192x160"
+    with pytest.raises(RequestError, match="5 rows of 6 codes, a picture of 256x160 has 5 of 8"):
+        Request(prompt="a", layout=target, width=256).resolve(DEFAULTS)
+    preview = Layout(preview=((1,) * 16,) * 16)
+    assert str(Request(prompt="a", layout=preview).resolve(DEFAULTS).size) == "256x256"
+    with pytest.raises(RequestError, match="preview"):
+        Request(prompt="a", layout=preview, width=192).resolve(DEFAULTS)
+
+
+def test_what_keeps_something_of_its_source_has_its_size() -> None:
+    source = (Reference(path="a.png"),)
+    assert not Request(prompt="a", references=source).follows_source
+    assert Request(prompt="a", references=source, mask="m.png", width=64).follows_source
+    assert Request(prompt="a", references=source, content=0.2).follows_source
+    assert Request(prompt="a", references=source, task="edit").follows_source
+    assert not Request(prompt="a", references=source, task="edit", width=64).follows_source
+    assert not Request(prompt="a", references=source, task="subjects").follows_source
+
+
 def test_reference_needs_a_path() -> None:
     with pytest.raises(RequestError):
         Reference(path=" ")
@@ -100,6 +168,9 @@ def test_reference_needs_a_path() -> None:
         {"prompt": "a", "references": {}},
         {"prompt": "a", "regions": [{"text": "x"}]},
         {"prompt": "a", "sampling": 3},
+        {"prompt": "a", "layout": 3},
+        {"prompt": "a", "layout": {}},
+        {"prompt": "a", "layout": {"codes": [[1]]}},
     ],
 )
 def test_from_json_refuses(data: Any) -> None:

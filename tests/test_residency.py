@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from glmimage.engine import Engine
-from glmimage.errors import CheckpointError
+from glmimage.errors import MachineError
 from glmimage.events import Result
 from glmimage.models import Stack
 from glmimage.quantize import Format, Formats
-from glmimage.request import Reference, Request
-from glmimage.residency import OFFLOADS, Component, Mode, Piece, PlainLane, Residency, _Stream
+from glmimage.request import Reference, Region, Request
+from glmimage.residency import Component, Piece, PlainLane, Residency, Spill, Stay, _Stream
+from tests.fake_lane import FakeLane
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OFFLOADED, STREAMED = OFFLOADS["stage"], OFFLOADS["stream"]
-
-
-class FullError(RuntimeError):
-    """The fake device's out of memory."""
-
-
-class FakeLane(PlainLane):
-    """Memory of this machine that counts as a device's: what is not freed counts, and too much is an error."""
-
-    def __init__(self, budget: int = 2**60) -> None:
-        super().__init__(torch.device("cpu"))
-        self.budget = budget
-        self.peak = 0
-        self._blocks: list[tuple[StorageWeakRef, int]] = []
-
-    @property
-    def held(self) -> int:
-        self._blocks = [(block, nbytes) for block, nbytes in self._blocks if not block.expired()]
-        return sum(nbytes for _, nbytes in self._blocks)
-
-    def allocate(self, nbytes: int) -> Tensor:
-        if self.held + nbytes > self.budget:
-            raise FullError(f"{self.held} + {nbytes} bytes are more than {self.budget}")
-        block = super().allocate(nbytes)
-        # Of the memory, not of this tensor: views keep it.
-        self._blocks.append((StorageWeakRef(block.untyped_storage()), nbytes))
-        self.peak = max(self.peak, self.held)
-        return block
+STAGED: dict[Component, Stay] = dict.fromkeys(
+    ("prior", "vision", "glyphs", "decoder", "modulation", "vae"), Stay("stage")
+) | {"embedding": Stay("host")}
+STREAMED: dict[Component, Stay] = {**STAGED, "decoder": Stay("stream"), "modulation": Stay("stream")}
+MIXED: dict[Component, Stay] = {
+    **STAGED,
+    "prior": Stay("stream", blocks=1),
+    "embedding": Stay("host"),
+    "decoder": Stay("stream", "disk", 1),
+    "modulation": Stay("stage", "disk"),
+    "vae": Stay("stage", "disk"),
+}
 
 
 @pytest.fixture
@@ -66,8 +51,10 @@ def results(stack: Stack, request: Request, residency: Residency) -> list[Result
     return [event for event in Engine(stack, None, residency).run(request) if isinstance(event, Result)]
 
 
-@pytest.mark.parametrize("modes", [OFFLOADED, STREAMED, {"decoder": "stream"}, {"prior": "stage", "vae": "stage"}])
-def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: Mapping[Component, Mode]) -> None:
+@pytest.mark.parametrize(
+    "stays", [STAGED, STREAMED, MIXED, {"decoder": Stay("stream")}, {"prior": Stay("stream"), "vae": Stay("stage")}]
+)
+def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, stays: Mapping[Component, Stay]) -> None:
     request = Request(
         prompt='a cat and "HI"',
         width=96,
@@ -76,9 +63,10 @@ def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: Mappi
         steps=3,
         count=2,
         references=[Reference(path=str(picture))],
+        regions=[Region(text="HI", box=(0, 0, 0.5, 1))],
     )
-    wanted = results(stack := Stack.load(tiny), request, Residency(stack))
-    found = results(stack := Stack.load(tiny), request, Residency(stack, modes, FakeLane()))
+    wanted = results(stack := Stack.load(tiny), request, Residency.of(stack))
+    found = results(stack := Stack.load(tiny), request, Residency.of(stack, stays, FakeLane()))
     for one, other in zip(found, wanted, strict=True):
         assert np.array_equal(one.prior.target, other.prior.target)
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
@@ -88,24 +76,19 @@ def test_the_same_pictures_in_every_mode(tiny: Path, picture: Path, modes: Mappi
 def test_quantized_weights_come_and_go_with_their_scales(tiny: Path, format: Format) -> None:
     request = Request(prompt='a cat and "HI"', width=64, height=64, seed=3, steps=2)
     found = []
-    for modes in (OFFLOADS["none"], STREAMED, STREAMED):
+    for stays in ({}, STREAMED, MIXED):
         stack = Stack.load(tiny, formats=Formats(prior=format, decoder=format, glyphs=format))
         for module in (*stack.prior.modules(), *stack.decoder.modules(), *stack.glyph_encoder.modules()):
             # Repacks its weight for this processor's matrix units at the first use; a device has none.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         lane = FakeLane()
-        engine = Engine(stack, None, Residency(stack, modes, lane))
+        engine = Engine(stack, None, Residency.of(stack, stays, lane))
         found += [event for _ in range(2) for event in engine.run(request) if isinstance(event, Result)]
-        assert lane.held == 0
+        assert lane.held == 0 or not stays
     for other in found[1:]:
         assert np.array_equal(found[0].prior.target, other.prior.target)
         assert np.array_equal(np.asarray(found[0].image), np.asarray(other.image))
-
-
-def test_the_processor_itself_has_nothing_to_offload(tiny: Path) -> None:
-    with pytest.raises(CheckpointError, match="leave it out"):
-        Engine.load(str(tiny), device="cpu", offload="stage")
 
 
 def sizes(stack: Stack) -> dict[str, int]:
@@ -132,14 +115,14 @@ def test_a_stage_at_a_time_takes_the_largest_and_no_more(tiny: Path) -> None:
     stack = Stack.load(tiny)
     size = sizes(stack)
     lane = FakeLane()
-    results(stack, request, Residency(stack, OFFLOADED, lane))
+    results(stack, request, Residency.of(stack, STAGED, lane))
     decoder = size["decoder"] - size["modulations"] + 2 * size["modulation"]
     assert lane.held == 0
     assert lane.peak == pytest.approx(max(size["prior"], size["vae"], size["glyphs"], decoder), rel=0.02)
 
     streamed = FakeLane()
     stack = Stack.load(tiny)
-    results(stack, request, Residency(stack, STREAMED, streamed))
+    results(stack, request, Residency.of(stack, STREAMED, streamed))
     decoder = size["decoder"] - size["blocks"] + 2 * (size["block"] + size["modulation"])
     assert streamed.peak == pytest.approx(max(size["prior"], size["vae"], size["glyphs"], decoder), rel=0.02)
 
@@ -147,14 +130,14 @@ def test_a_stage_at_a_time_takes_the_largest_and_no_more(tiny: Path) -> None:
 def test_too_small_a_device_is_an_error_that_frees_it(tiny: Path) -> None:
     stack = Stack.load(tiny)
     lane = FakeLane(budget=sizes(stack)["prior"] // 2)
-    with pytest.raises(FullError):
-        results(stack, Request(prompt="a cat", width=64, height=64, seed=1, steps=2), Residency(stack, OFFLOADED, lane))
+    with pytest.raises(MachineError, match="not enough for sketching the layout; choose a smaller size"):
+        results(stack, Request(prompt="a cat", width=64, height=64, seed=1, steps=2), Residency.of(stack, STAGED, lane))
     assert lane.held == 0
 
 
 def test_weights_that_are_away_cannot_be_read(tiny: Path) -> None:
     stack = Stack.load(tiny)
-    residency = Residency(stack, OFFLOADED, FakeLane())
+    residency = Residency.of(stack, STAGED, FakeLane())
     codes = torch.zeros(1, 2, 2, dtype=torch.long)
     with pytest.raises((RuntimeError, IndexError)):
         stack.decoder.prior_token_embedding(codes)
@@ -256,3 +239,30 @@ def test_only_the_used_stretch_of_a_storage_is_taken() -> None:
     piece.bring()
     assert torch.equal(module.weight, wanted)
     assert module.weight.stride() == (1, 4)
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    modules = [torch.nn.Linear(4, 4)]
+    wanted = modules[0].weight.detach().clone()
+    spill = Spill(tmp_path)
+    piece = Piece(modules, FakeLane(), spill)
+    assert modules[0].weight.numel() == 0
+    piece.bring()
+    assert torch.equal(modules[0].weight, wanted)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(MachineError, match="make room there, or use fewer bits"):
+        Piece([torch.nn.Linear(4, 4)], FakeLane(), spill)
+
+
+def test_weights_are_kept_in_another_way_between_runs(tiny: Path) -> None:
+    """From anywhere to anywhere: resident, for a stage, streamed, in host memory, on the disk."""
+    request = Request(prompt="a cat", width=64, height=64, seed=1, steps=2)
+    (wanted,) = results(stack := Stack.load(tiny), request, Residency.of(stack))
+    stack, lane = Stack.load(tiny), FakeLane()
+    residency = Residency.of(stack, {}, lane)
+    resident = lane.held
+    for stays in (MIXED, STAGED, {}, STREAMED, MIXED, {}):
+        residency.arrange(stays)
+        (found,) = results(stack, request, residency)
+        assert np.array_equal(np.asarray(found.image), np.asarray(wanted.image))
+        assert (lane.held == resident) == (not stays)

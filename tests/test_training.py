@@ -2,19 +2,32 @@
 
 import csv
 import dataclasses
+import errno
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from glmimage.decoder import Conditions, Painter
 from glmimage.errors import TrainingError
 from glmimage.geometry import Size
+from glmimage.glyphs import encode_glyphs
 from glmimage.prior import positions
 from glmimage.prompting import prompt_ids
 from glmimage.train import decoder as decoder_stage
+from glmimage.train import exercises, recipe, release, tokenizer, vae
 from glmimage.train import prior as prior_stage
-from glmimage.train import release, tokenizer, vae
+from glmimage.train.__main__ import main
 from glmimage.train.loop import Run, Schedule
+from glmimage.train.world import WORLDS
+from tests.stickers import discs
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +67,48 @@ def test_velocity_equals_upstreams_decoder(parts):
         return_dict=False,
     )[0]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_references_are_seen_as_the_engine_shows_them(parts):
+    decoder, generator = parts.transformer, torch.Generator().manual_seed(4)
+    latents = torch.randn(1, 16, 16, 24, generator=generator)
+    codes = torch.randint(0, 64, (1, 4, 6), generator=generator)
+    references = [
+        (
+            torch.randn(1, 16, 4 * rows, 4 * cols, generator=generator),
+            torch.randint(0, 64, (1, rows, cols), generator=generator),
+        )
+        for rows, cols in ((4, 4), (2, 4))
+    ]
+    glyphs = torch.randn(1, 5, 32, generator=generator)
+    padded = torch.cat([torch.randn(1, 3, 32, generator=generator), glyphs], dim=1)
+    there = torch.tensor([[False] * 3 + [True] * 5])
+    shown, times = torch.ones(codes.shape), torch.tensor([899.0])
+    conditions = Conditions(
+        codes=codes,
+        glyphs=glyphs,
+        empty_glyphs=glyphs[:, :1],
+        references=[SimpleNamespace(codes=each[0], latents=latents_of) for latents_of, each in references],
+        guidance=1.0,
+    )
+    with torch.no_grad():
+        theirs = Painter(decoder, conditions, torch.tensor([900.0])).velocity(latents, 0)
+        for given, mask in ((glyphs, None), (padded, there)):
+            ours, _ = decoder_stage.velocity(
+                decoder, latents, codes, shown, given, times, glyphs_there=mask, references=references
+            )
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_glyphs_of_a_batch_are_those_of_each_prompt(parts):
+    reader = SimpleNamespace(glyph_encoder=parts.text_encoder, glyph_tokenizer=parts.tokenizer)
+    texts = [("AB",), ("HELLO", "W"), (), ("新年", "x", "yz")]
+    with torch.no_grad():
+        padded, there = decoder_stage.glyph_embeddings(parts.text_encoder, texts)
+    assert there is not None
+    for each, kept, strings in zip(padded, there, texts, strict=True):
+        torch.testing.assert_close(each[kept][None], encode_glyphs(reader, strings), atol=1e-5, rtol=1e-4)
+    assert decoder_stage.glyph_embeddings(parts.text_encoder, [("AB",), ("CD",)])[1] is None
 
 
 def test_hidden_states_equal_upstreams_prior(parts):
@@ -135,6 +190,22 @@ def test_the_vae_starts_as_a_blurred_copy():
     assert first[..., 2:-2, 2:-2].std((2, 3)).max() < 0.05
 
 
+def test_the_vaes_decoder_learns_on_and_its_latents_stay(tmp_path):
+    trained = release.build_parts(release.TINY, ["a cat on a blue background"], 5)
+    before = {key: value.clone() for key, value in trained.vae.state_dict().items()}
+    trained.vae.requires_grad_(True)
+    schedule = Schedule(steps=2, rate=1e-3, batch=2, warmup=1)
+    vae.train_vae_decoder(trained.vae, tmp_path, discs(), schedule)
+    changed = {
+        key.split(".")[0] for key, value in trained.vae.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed == {"decoder"}
+    again = release.build_parts(release.TINY, ["a cat on a blue background"], 5)
+    recipe.load_vae(tmp_path, again, needed=False)
+    for key, value in again.vae.state_dict().items():
+        assert torch.equal(value, trained.vae.state_dict()[key])
+
+
 class _Line(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -188,6 +259,98 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
         run.train(lambda step, done: (model.weight.sum() * torch.nan, {}))
 
 
+def _squares(model: _Line):
+    """The loss of batch k."""
+
+    def loss_of(number: int, done: float):
+        target = torch.rand(4, 4, generator=torch.Generator().manual_seed(number))
+        return ((model.weight - target) ** 2).mean(), {}
+
+    return loss_of
+
+
+_PAIR = """
+import sys, torch
+from pathlib import Path
+from tests.test_training import _Line, _schedule, _squares
+from glmimage.train.loop import Run
+
+work, model = Path(sys.argv[1]), _Line()
+run = Run("pair", work, {"line": model}, _schedule(6, ema=0.9))
+own = run.processes.process_index
+with torch.no_grad():
+    model.weight.fill_(9.0 if own else 0.5)  # the first one's counts
+run.train(_squares(model), log_every=2)
+torch.save(model.state_dict(), work / f"weights-{own}.pt")
+"""
+
+
+def test_two_processes_take_the_steps_of_one_with_both_batches(tmp_path):
+    (tmp_path / "pair.py").write_text(_PAIR)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*launch, str(tmp_path / "pair.py"), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"weights-{index}.pt", weights_only=True)["weight"] for index in (0, 1))
+    assert torch.equal(first, second)
+    alone = _Line()
+    with torch.no_grad():
+        alone.weight.fill_(0.5)
+    loss_of = _squares(alone)
+
+    def both(step: int, done: float):
+        return (loss_of(2 * step, done)[0] + loss_of(2 * step + 1, done)[0]) / 2, {}
+
+    Run("alone", tmp_path, {"line": alone}, _schedule(6, ema=0.9)).train(both, log_every=2)
+    torch.testing.assert_close(first, alone.weight.detach(), atol=1e-6, rtol=1e-5)
+    with (tmp_path / "pair.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6"]
+
+
+def test_the_batch_of_a_loss_that_is_not_finite_is_kept(tmp_path):
+    run = Run("line", tmp_path, {"model": _Line()}, _schedule(10))
+
+    def loss_of(step, done):
+        run.batch = {"x": torch.arange(6.0).view(2, 3).T, "step": torch.tensor(step)}
+        return run.modules["model"].weight.sum() / (3 - step), {}
+
+    with pytest.raises(TrainingError, match=r"inf at step 3 \(its batch is in .*line-batch-3\.safetensors\)"):
+        run.train(loss_of)
+    kept = load_file(tmp_path / "line-batch-3.safetensors")
+    assert torch.equal(kept["x"], torch.arange(6.0).view(2, 3).T)
+    assert kept["step"] == 3
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monkeypatch, capsys):
+    run = Run("line", tmp_path, {"model": _Line()}, _schedule(4))
+    run.train(_towards_one(run.modules["model"]))
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stored = run.state_file.read_bytes()
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*make room there"):
+        run.save()
+    assert run.state_file.read_bytes() == stored
+    assert not list(tmp_path.glob("*.partial"))
+
+    def art(work):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "art.npz"))
+
+    monkeypatch.setattr("glmimage.train.art.load_art", art)
+    assert main(["--work", str(tmp_path), "world", "--show", str(tmp_path / "sheet.png")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_the_rate_warms_up_holds_and_falls():
     schedule = Schedule(steps=100, rate=1.0, batch=1, warmup=10, decay_from=0.5, floor=0.1)
     assert schedule.factor(0) == pytest.approx(0.1)
@@ -224,3 +387,27 @@ def test_the_log_keeps_figures_in_their_columns(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["rare"] for row in rows] == ["", "7", "", "7"]
     assert [float(row["step_seen"]) for row in rows] == [0, 1, 2, 3]
+
+
+def test_favoured_tasks_come_more_often(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "SHARD", 64)
+    world = WORLDS[2]
+    for number in range(2):
+        samples = [exercises.exercise(world, number * 64 + offset) for offset in range(64)]
+        save_file(
+            {
+                f"{offset}.{place}": torch.zeros(scene.grid, dtype=torch.int16)
+                for offset, each in enumerate(samples)
+                for place, scene in enumerate(exercises.pictures_of(each))
+            },
+            tmp_path / f"codes-2-{number:04d}.safetensors",
+        )
+    seen = {}
+    for favoured in ({}, {"word": 4.0}):
+        data = exercises.Exercises(tmp_path, {2: 1.0}, WORLDS, lambda each: 0, latents=False, favoured=favoured)
+        rng = random.Random(0)
+        rows = [row for _ in range(100) for row in data.batch(rng, lambda each: 16)]
+        seen[len(favoured)] = sum(data.samples[row].task == "word" for row in rows) / len(rows)
+    there = sum(each.task == "word" for each in data.samples) / len(data)
+    assert seen[0] == pytest.approx(there, abs=0.03)
+    assert seen[1] == pytest.approx(4 * there / (1 + 3 * there), abs=0.03)

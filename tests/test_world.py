@@ -196,10 +196,11 @@ def test_greetings_of_the_evaluation_are_made_of_characters_that_training_writes
 
 
 def test_each_level_describes_itself():
-    first, second = world.describe(world.SMALL), world.describe(world.FULL)
-    assert first == world.describe()
-    assert len(first["things"]) == 33
-    assert len(second["things"]) == 49
-    assert second["languages"] == ["en", "zh"]
+    first, second, third = (world.describe(each) for each in (world.SMALL, world.TASKED, world.FULL))
+    assert world.describe() == world.describe(world.SHIPPED)
+    assert len(first["things"]) == len(second["things"]) == 33
+    assert len(third["things"]) == 49
+    assert second["languages"] == ["en"]
+    assert third["languages"] == ["en", "zh"]
     assert "256x256" in second["sizes"]
-    assert set(first) < set(second)
+    assert set(first) < set(second) < set(third)

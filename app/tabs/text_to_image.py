@@ -1,4 +1,4 @@
-"""Create: a prompt becomes pictures.
+"""Create: a prompt becomes pictures, sketched first if asked.
 
 The widgets build a Request for the worker; everything that is shown comes from the worker's snapshot and the history,
 so a page that is opened or reloaded finds what is going on. Knows neither the engine nor how a picture is stored.
@@ -7,181 +7,255 @@ so a page that is opened or reloaded finds what is going on. Knows neither the e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.components import Component
 
-from app import controls, easel
-from app.presets import Example, Sizes
-from app.run import Snapshot, Worker
+from app import controls, easel, reading, swatches
+from app.library import Preset
+from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.presets import Example
+from app.tabs.new_style import NewStyle
+from app.wall import Wall, repainted
+from app.words import Words, label
+from glmimage import tasks
 from glmimage.errors import GLMImageError
-from glmimage.request import Defaults, Request
+from glmimage.request import Request
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-
-CLICKS = """
-element.addEventListener('click', (event) => {
-  const target = event.target.closest('[data-act]');
-  if (target && element.contains(target)) trigger('act', {act: target.dataset.act, key: target.dataset.key ?? ''});
-});
-"""
-"""Passes a click on the markup of `easel` on as the event 'act'."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one page looks at; the rest is the worker's and the same for all pages."""
-
-    chosen: str | None = None
-    """The picture that was clicked; None follows the work."""
-    sentence: str = ""
-    """What was wrong with the last request."""
-    defaults: Defaults | None = None
-    """Those that the widgets were last fitted to."""
+SKETCHES = 6
 
 
 class TextToImage:
-    """The tab. `news` is the component whose event 'news' says that the worker has something new."""
+    """The tab."""
 
-    def __init__(self, worker: Worker, sizes: Sizes, examples: Sequence[Example], news: gr.HTML) -> None:
-        self._worker = worker
-        self._examples = examples
-        snapshot = worker.snapshot()
-        self._status = news
-        self._view = gr.State(View(defaults=snapshot.defaults))
-        with gr.Row(elem_id="room"):
-            with gr.Column(elem_id="desk", min_width=280):
-                self._desk(sizes, snapshot)
-            with gr.Column(elem_id="wall", min_width=280):
-                self._easel = gr.HTML(
-                    easel.picture_area(snapshot, worker.history, None, examples),
-                    js_on_load=CLICKS,
-                    apply_default_css=False,
-                    elem_id="easel",
-                )
-                self._shelf = gr.HTML(
-                    easel.shelf(snapshot, worker.history, None),
-                    js_on_load=CLICKS,
-                    apply_default_css=False,
-                    elem_id="shelf",
-                )
-        self._wire()
+    name: ClassVar[str] = "create"
+    accepts: ClassVar[frozenset[Cargo]] = frozenset({"settings", "prompt", "seed"})
 
-    def _desk(self, sizes: Sizes, snapshot: Snapshot) -> None:
+    def build(self, page: Page) -> Ports:
+        self._page = page
+        self._wall = Wall(page, self.name, self._welcome)
+        self._fitted = gr.State(page.worker.snapshot().defaults)
+        self._style = gr.State("")
+        with gr.Row(elem_classes="room"):
+            with gr.Column(elem_classes="desk", min_width=280):
+                self._desk()
+            with gr.Column(elem_classes="wall", min_width=280):
+                self._wall.hang()
+        widgets: list[Block] = [self._prompt, *self._controls.inputs, self._style]
+        inputs: set[Block] = {*widgets, self._fitted, self._wall.view}
+        said: list[Block] = [self._reading, self._offer, self._styles, self._sizes, *self._new_style.outputs]
+        outputs = [*self._wall.outputs, *widgets, *said, self._fitted, self._wall.paint]
+        self._wire(inputs, outputs)
+        page.keep_draft(self._prompt)
+        return Ports(inputs, outputs)
+
+    def look(self, visit: Visit, values: Values) -> Updates:
+        defaults = visit.snapshot.defaults
+        updates = self._wall.look(visit, values) | self._tell(visit, values)
+        if values[self._fitted] != defaults:
+            updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults}
+        return updates
+
+    def receive(self, parcel: Parcel, visit: Visit, values: Values) -> Updates:
+        """Settings of a picture: everything that made it, or its prompt or its seed alone."""
+        settings = self._wall.settings(parcel.key, visit)
+        if settings is None:
+            return self._wall.say(visit, values, visit.words("easel.no_settings"))
+        prompt: Updates = {self._prompt: settings.request.prompt}
+        match parcel.cargo:
+            case "prompt":
+                return prompt
+            case "seed":
+                return self._controls.show_seed(settings)
+        shown = self._controls.show(settings, visit.snapshot.defaults) | prompt
+        chosen = self._wall.choose(visit, values, parcel.key)
+        return chosen | shown | {self._style: "", self._styles: self._style_row(visit, "")}
+
+    # -- widgets -------------------------------------------------------------------------------------------------------
+
+    def _desk(self) -> None:
+        words = Words()
         self._prompt = gr.Textbox(
-            label="Prompt",
+            label=cast(str, label("create.prompt")),
             lines=4,
             max_lines=10,
-            placeholder='a cat at the top left and the word "HELLO" at the bottom, on a blue background',
+            placeholder=cast(str, label("create.placeholder")),
             elem_id="prompt",
+            elem_classes="prompt draft completes",
         )
-        self._written = gr.HTML(easel.written(""), apply_default_css=False, elem_id="written")
-        self._complaint = gr.HTML("", apply_default_css=False, elem_id="complaint")
-        self._controls = controls.make(sizes, snapshot.defaults)
-        with gr.Row(elem_id="actions"):
-            self._paint = gr.Button("Paint", variant="primary", elem_id="paint", min_width=120, scale=3)
-            self._stop = gr.Button("Stop", visible=False, elem_id="stop", min_width=80, scale=1)
+        self._reading = _html(reading.html(reading.read(""), words, ""), "written")
+        self._offer = _html("", "offer")
+        self._wall.complain()
+        self._styles = _html("", "styles", CLICKS)
+        self._new_style = NewStyle(self._page)
+        self._controls = controls.make(self.name, self._page, sizing=self._make_sizes)
+        self._wall.actions(self._make_sketch)
 
-    def load(self, page: gr.Blocks) -> None:
-        """What a page does when it opens: bring back the draft, show what is going on."""
-        page.load(None, None, self._prompt, js="() => window.atelier.draft()", **QUIET)
-        page.load(self._look, self._view, self._shown, **QUIET)
+    def _make_sizes(self) -> None:
+        self._sizes = _html("", "sizes", CLICKS)
 
-    @property
-    def _shown(self) -> list[Component]:
-        """What `_show` updates."""
-        fitted: list[Component] = [self._controls.side, self._controls.steps, self._controls.guidance]
-        return [self._view, self._status, self._easel, self._shelf, self._complaint, self._stop, *fitted]
+    def _make_sketch(self) -> None:
+        self._sketch = gr.Button(
+            cast(str, label("create.sketch")), elem_id="create-sketch", elem_classes="second", min_width=100, scale=2
+        )
 
-    def _wire(self) -> None:
-        widgets: set[Block] = {*self._controls.inputs, self._prompt, self._view}
-        answers: list[Block] = [*self._shown, self._prompt, *(self._controls.inputs - set(self._shown))]
-        self._paint.click(self._on_paint, widgets, answers, **QUIET)
-        self._stop.click(self._on_stop, self._view, self._shown, **QUIET)
-        self._status.news(self._look, self._view, self._shown, trigger_mode="always_last", **QUIET)
-        for part in (self._easel, self._shelf):
-            part.act(self._on_act, widgets, answers, **QUIET)
-        self._prompt.change(easel.written, self._prompt, self._written, trigger_mode="always_last", **QUIET)
+    def _welcome(self, words: Words) -> str:
+        return easel.welcome(self._page.examples, words("create.welcome"), words("create.welcome.how"))
 
-    def _look(self, view: View) -> dict[Component, Any]:
-        """For events that no click caused; one may be overtaken by a click, so it does not write an old view back."""
-        updates = self._show(view)
-        return {part: update for part, update in updates.items() if part is not self._view or update != view}
+    def _wire(self, inputs: set[Block], outputs: Sequence[Block]) -> None:
+        page, answers, wide = self._page, [*outputs], {*inputs, self._page.who}
+        self._wall.wire(inputs, outputs, self._act)
+        self._wall.paint.click(self._paint, wide, answers, **QUIET)
+        self._sketch.click(self._draw_sketches, wide, answers, **QUIET)
+        for row in (self._styles, self._sizes):
+            row.act(self._on_preset, wide, answers, **QUIET)
+        self._new_style.wire({self._wall.view}, answers, self._keep_style)
+        self._prompt.change(
+            lambda values: self._read(page.visit(values), values),
+            {self._prompt, page.who},
+            self._reading,
+            trigger_mode="always_last",
+            **QUIET,
+        )
 
-    def _show(self, view: View) -> dict[Component, Any]:
-        """Everything that depends on the worker, as it is now."""
-        snapshot = self._worker.snapshot()
-        history = self._worker.history
-        updates: dict[Component, Any] = {}
-        if view.defaults != snapshot.defaults:
-            updates |= self._controls.fit_checkpoint(snapshot.defaults)
-            view = replace(view, defaults=snapshot.defaults)
-        return updates | {
-            self._view: view,
-            self._status: easel.status(snapshot),
-            self._easel: easel.picture_area(snapshot, history, view.chosen, self._examples),
-            self._shelf: easel.shelf(snapshot, history, view.chosen),
-            self._complaint: easel.complaint(view.sentence or _trouble(snapshot)),
-            self._stop: gr.update(visible=snapshot.current is not None),
+    # -- what is said --------------------------------------------------------------------------------------------------
+
+    def _tell(self, visit: Visit, values: Values) -> Updates:
+        """All that follows from the checkpoint, the presets and what was clicked."""
+        picks = len(self._wall.picked(visit, values))
+        paint = visit.words("create.paint_picked", count=picks) if picks else visit.words("control.paint")
+        return {
+            self._reading: self._read(visit, values),
+            self._offer: reading.offer(visit.vocabulary, visit.words, visit.snapshot.defaults.name),
+            self._styles: self._style_row(visit, values[self._style]),
+            self._sizes: swatches.size_row(visit.library.presets("size"), visit.words),
+            self._wall.paint: gr.update(value=paint),
         }
 
-    def _on_paint(self, values: controls.Values) -> dict[Component, Any]:
-        return self._submit(values, lambda: self._asked(values[self._prompt] or "", values))
+    def _read(self, visit: Visit, values: Values) -> str:
+        found = reading.read(values[self._prompt] or "", visit.vocabulary)
+        return reading.html(found, visit.words, visit.snapshot.defaults.name)
 
-    def _asked(self, prompt: str, values: controls.Values) -> Request:
-        return self._controls.request(prompt, values, self._worker.snapshot().defaults)
+    def _style_row(self, visit: Visit, chosen: str) -> str:
+        styles = swatches.usable(visit.library.presets("style"), visit.vocabulary)
+        return swatches.style_row(styles, chosen, visit.words)
 
-    def _submit(self, values: controls.Values, build: Callable[[], Request]) -> dict[Component, Any]:
-        """Hands the request to the worker, or says what is wrong with it; nothing that was typed is touched."""
-        view: View = values[self._view]
-        try:
-            request = build()
-        except GLMImageError as error:
-            return self._show(replace(view, sentence=str(error)))
-        self._worker.submit(request)
-        return {self._controls.seed: request.seed} | self._show(replace(view, chosen=None, sentence=""))
+    # -- what is asked -------------------------------------------------------------------------------------------------
 
-    def _on_stop(self, view: View) -> dict[Component, Any]:
-        self._worker.stop()
-        return self._show(view)
+    def _asked(self, prompt: str, values: Values) -> Request:
+        """What the widgets say, in the chosen style. Raises RequestError."""
+        base = self._controls.request(prompt or " ", values, self._page.worker.snapshot().defaults)
+        return tasks.text(base, self._styled(prompt, self._page.visit(values).library.find(values[self._style])))
 
-    def _on_act(self, values: controls.Values, event: gr.EventData) -> dict[Component, Any]:
-        """A click on a picture, an example, a waiting job."""
-        view: View = values[self._view]
-        act, key = str(event.act), str(event.key)
+    def _styled(self, prompt: str, style: Preset | None) -> str:
+        if style is None or not prompt.strip():
+            return prompt
+        language = tasks.language_of(prompt)
+        joint = "，" if language == "zh" else ", "
+        return f"{prompt.rstrip().rstrip('.,。，')}{joint}{style.said(language)}"
+
+    def _paint(self, values: Values) -> Updates:
+        visit = self._page.visit(values)
+        picked = self._wall.picked(visit, values)
+        if not picked:
+            return self._submit(visit, values, lambda: self._asked(values[self._prompt] or "", values))
+
+        def go_on() -> list[Request]:
+            now = self._controls.request("-", values, visit.snapshot.defaults)
+            return [replace(one, steps=now.steps, guidance=now.guidance) for one in picked]
+
+        return self._submit(visit, values, go_on, seeded=False)
+
+    def _draw_sketches(self, values: Values) -> Updates:
+        visit = self._page.visit(values)
+
+        def asked() -> Request:
+            return replace(self._asked(values[self._prompt] or "", values), count=SKETCHES)
+
+        return self._submit(visit, values, asked, sketching=True)
+
+    def _submit(
+        self,
+        visit: Visit,
+        values: Values,
+        build: Callable[[], Request | Sequence[Request]],
+        *,
+        sketching: bool = False,
+        seeded: bool = True,
+    ) -> Updates:
+        request, updates = self._wall.submit(visit, values, build, sketching=sketching)
+        seed: dict[Any, Any] = {self._controls.seed: request.seed} if request is not None and seeded else {}
+        return updates | seed | {self._wall.paint: gr.update(value=visit.words("control.paint"))}
+
+    # -- clicks --------------------------------------------------------------------------------------------------------
+
+    def _act(self, act: str, key: str, visit: Visit, values: Values) -> Updates | None:
         match act:
-            case "choose" if self._worker.history.find(key):
-                return self._show(replace(view, chosen=key))
-            case "live":
-                return self._show(replace(view, chosen=None))
-            case "remove" if key.isdigit():
-                self._worker.stop(int(key))
-            case "use":
-                return self._use(view, key)
-            case "example" if key.isdigit() and int(key) < len(self._examples):
-                return self._paint_example(values, self._examples[int(key)])
-        return self._show(view)
+            case "example" if key.isdigit() and int(key) < len(self._page.examples):
+                return self._paint_example(visit, values, self._page.examples[int(key)])
+            case "repaint":
+                return self._repaint(key, visit, values)
+            case "pick" | "choose" | "sketches" | "live":
+                return self._look_after(act, key, visit, values)
+        return None
 
-    def _use(self, view: View, key: str) -> dict[Component, Any]:
-        picture = self._worker.history.find(key)
-        settings = self._worker.history.settings(picture) if picture else None
-        if settings is None:
-            return self._show(replace(view, sentence="This picture carries no settings; choose another one."))
-        defaults = self._worker.snapshot().defaults
-        return self._show(view) | self._controls.show(settings, defaults) | {self._prompt: settings.request.prompt}
+    def _look_after(self, act: str, key: str, visit: Visit, values: Values) -> Updates:
+        """The same as everywhere, and Paint says what it would paint."""
+        updates = self._wall.act(act, key, visit, values)
+        changed = {**values, self._wall.view: updates[self._wall.view]}
+        return updates | {self._wall.paint: self._tell(visit, changed)[self._wall.paint]}
 
-    def _paint_example(self, values: controls.Values, example: Example) -> dict[Component, Any]:
-        updates = self._submit(values, lambda: replace(self._asked(example.prompt, values), seed=example.seed))
-        return updates | {self._prompt: example.prompt}
+    def _repaint(self, key: str, visit: Visit, values: Values) -> Updates:
+        """With the steps and the guidance that the desk says."""
+
+        def again() -> Request:
+            now = self._controls.request("-", values, visit.snapshot.defaults)
+            settings = self._wall.settings(key, visit)
+            return repainted(settings, visit.words, steps=now.steps, guidance=now.guidance)
+
+        return self._submit(visit, values, again, seeded=False)
+
+    def _paint_example(self, visit: Visit, values: Values, example: Example) -> Updates:
+        plain = {**values, self._style: ""}
+        updates = self._submit(visit, values, lambda: replace(self._asked(example.prompt, plain), seed=example.seed))
+        return updates | {self._prompt: example.prompt, self._style: "", self._styles: self._style_row(visit, "")}
+
+    def _on_preset(self, values: Values, event: gr.EventData) -> Updates:
+        """A click on a style or a size."""
+        visit, act, key = self._page.visit(values), str(event.act), str(event.key)
+        preset = visit.library.find(key)
+        match act:
+            case "style":
+                return {self._style: key if preset else "", self._styles: self._style_row(visit, key if preset else "")}
+            case "new-style":
+                return self._new_style.show()
+            case "size" if preset is not None and preset.width and preset.height:
+                return self._controls.resize(preset.width, preset.height, visit.snapshot.defaults)
+            case "keep-size":
+                return self._keep_size(visit, values)
+        return {self._styles: gr.skip()}
+
+    def _keep_size(self, visit: Visit, values: Values) -> Updates:
+        try:
+            asked = self._controls.request("-", values, visit.snapshot.defaults).size
+            name = {"en": f"{asked.width} × {asked.height}"}
+            visit.library.keep(Preset(kind="size", name=name, width=asked.width, height=asked.height))
+        except GLMImageError as error:
+            return self._wall.say(visit, values, str(error))
+        return {self._sizes: swatches.size_row(visit.library.presets("size"), visit.words)}
+
+    def _keep_style(self, preset: Preset, visit: Visit, values: Values) -> Updates:
+        """A new style is chosen at once; its thumbnail is the picture that is shown."""
+        shown = values[self._wall.view].chosen or next(iter(visit.snapshot.latest.get(self.name, ())), "")
+        picture = visit.history.find(shown)
+        thumbnail = easel.thumbnail_url(visit.history.thumbnail(picture)) if picture else ""
+        kept = visit.library.keep(replace(preset, thumbnail=thumbnail))
+        return {self._style: kept.key, self._styles: self._style_row(visit, kept.key)}
 
 
-def _trouble(snapshot: Snapshot) -> str:
-    """What went wrong last, as long as nothing newer is being done."""
-    if snapshot.current is not None or snapshot.waiting:
-        return ""
-    if snapshot.last is not None and snapshot.last.error:
-        return snapshot.last.error
-    return snapshot.message
+def _html(value: str, name: str, script: str | None = None) -> gr.HTML:
+    return gr.HTML(
+        value, js_on_load=script, apply_default_css=False, elem_id=f"create-{name}", elem_classes=f"{name}-part"
+    )

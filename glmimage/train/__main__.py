@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -11,17 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmimage.errors import GLMImageError
+from glmimage.errors import GLMImageError, TrainingError
 from glmimage.quantize import hush
 
 if TYPE_CHECKING:
     from glmimage.train.release import Parts
 
-STAGES = ("vae", "tokenizer", "scenes", "prior", "decoder")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+STAGES = ("vae", "vae_decoder", "tokenizer", "exercises", "prior", "decoder")
 
 
 def parser() -> argparse.ArgumentParser:
     import platformdirs
+
+    from glmimage.train.world import SHIPPED, WORLDS
 
     work = Path(platformdirs.user_cache_dir("glm-image-atelier")) / "train"
     root = argparse.ArgumentParser(prog="python -m glmimage.train", description=__doc__)
@@ -31,10 +35,11 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     for stage in STAGES:
         command = commands.add_parser(stage, help=f"train the stage {stage} (goes on where it was)")
-        if stage == "scenes":
+        if stage == "exercises":
             command.add_argument("--kind", default="both", choices=("latents", "codes", "both"))
+            command.add_argument("--level", type=int, choices=(1, 2, 3), help="of the world (default: 1, then 2)")
             command.add_argument(
-                "--shards", default="", help="which shards of 1024 scenes, as first:last (default: all)"
+                "--shards", default="", help="which shards of 1024 exercises, as first:last (default: all)"
             )
         else:
             command.add_argument("--steps", type=int, help="length of the run, in place of the recipe's")
@@ -44,15 +49,45 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
     export.add_argument("--output", type=Path, default=Path("assets/miniature"))
     world = commands.add_parser("world", help="paint a sheet of what is learned from, with prompts")
-    world.add_argument("--show", type=Path, required=True, metavar="SHEET.png")
+    world.add_argument("--show", type=Path, metavar="SHEET.png")
+    world.add_argument("--folder", type=Path, help="write captioned pictures there instead, to learn from with `lora`")
+    world.add_argument("--thing", help="with --folder: one that is in each of them, also one that the level lacks")
+    world.add_argument("--style", help="with --thing: the thing alone, in this style")
     world.add_argument("--split", default="train", choices=("train", "evaluate"))
-    world.add_argument("--level", type=int, default=2, choices=(1, 2), help="1: what the shipped weights learned from")
+    world.add_argument(
+        "--level", type=int, default=3, choices=(1, 2, 3), help="2: what the shipped weights learned from"
+    )
     world.add_argument("--task", help="only this one: text, regions, replace, remove, ...")
     world.add_argument("--language", help="only this one: en or zh")
     world.add_argument("--count", type=int, default=24)
+    lora = commands.add_parser("lora", help="teach a checkpoint a folder of captioned pictures (fox.png, fox.txt)")
+    lora.add_argument("folder", type=Path)
+    lora.add_argument("--part", default="both", choices=("prior", "decoder", "both"))
+    lora.add_argument("--checkpoint", default="miniature")
+    lora.add_argument("--output", type=Path, required=True, help="folder for the adapter, in peft's format")
+    lora.add_argument("--rank", type=int, default=16)
+    lora.add_argument("--steps", type=int, help="of each part, in place of the recipe's")
+    lora.add_argument("--rate", type=float, help="of learning, in place of the recipe's")
+    lora.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
+    ablate = commands.add_parser("ablate", help="what single decisions of the recipe are worth, in small")
+    ablate.add_argument("name", choices=("codes", "preview", "conditions"))
+    ablate.add_argument("--minutes", type=float, default=20.0, help="of processor time, for all that it trains (20)")
+    ablate.add_argument("--checkpoint", default="miniature", help="whose tokenizer, decoder and prompts it takes")
+    ablate.add_argument("--output", type=Path, help="folder for NAME.json and NAME.md (ablations in the work folder)")
+    glance = commands.add_parser("glance", help="what the prior's codes say, read without painting: a minute, no OCR")
+    glance.add_argument("--checkpoint", type=Path, help="a folder (default: what the work folder has learned so far)")
+    glance.add_argument("--cases", type=int, default=100)
+    glance.add_argument("--task", help="only this one: text, regions, replace, ...")
+    glance.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     evaluate = commands.add_parser("evaluate", help="scores on prompts that training never saw")
     evaluate.add_argument("--checkpoint", default="miniature")
-    evaluate.add_argument("--cases", type=int, default=100)
+    evaluate.add_argument("--task", default="all", help="text, regions, edit, style, subjects, or all (the default)")
+    evaluate.add_argument("--cases", type=int, default=100, help="of each task")
+    evaluate.add_argument("--lora", action="append", default=[], metavar="FOLDER[:WEIGHT]")
+    evaluate.add_argument("--thing", help="ask for this thing in every picture and mark it alone; may be a new one")
+    evaluate.add_argument("--style", help="with --thing: for the thing alone, in this style")
+    evaluate.add_argument("--steps", type=int, help="of the decoder, in place of the checkpoint's own")
+    evaluate.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--sheet", type=Path, help="also store a sheet of the pictures")
     return root
@@ -65,6 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except GLMImageError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or arguments.work
+        print(f"error: The disk is full ({where}); make room, then the same command goes on.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from the last stored state.", file=sys.stderr)
@@ -80,9 +121,16 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     work: Path = arguments.work
     if arguments.command == "world":
-        from glmimage.train.sheet import world_sheet
+        from glmimage.train.sheet import captioned_pictures, world_sheet
         from glmimage.train.world import WORLDS
 
+        if arguments.folder:
+            level = WORLDS[arguments.level]
+            asked = arguments.count, arguments.thing, arguments.style
+            captioned_pictures(arguments.folder, load_art(work), level, *asked)
+            return 0
+        if not arguments.show:
+            raise TrainingError("Say where the sheet goes: --show SHEET.png, or --folder FOLDER for single pictures.")
         world_sheet(
             load_art(work),
             arguments.split,
@@ -92,12 +140,52 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.count,
         ).save(arguments.show)
         return 0
-    if arguments.command == "evaluate":
-        from glmimage.train.evaluate import evaluate, table
+    if arguments.command == "glance":
+        from glmimage.train import glance, recipe
+        from glmimage.train.world import WORLDS
 
-        report = evaluate(arguments.checkpoint, load_art(work), cases=arguments.cases, sheet=arguments.sheet)
+        folder: Path | None = arguments.checkpoint
+        parts = recipe.parts_of(folder) if folder else recipe.trained_parts(work, arguments.start)
+        world, art = WORLDS[arguments.level], load_art(work)
+        samples = glance.glance_samples(world, arguments.cases, arguments.task)
+        print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, art)))
+        return 0
+    if arguments.command == "evaluate":
+        from glmimage.adapters import Adapter
+        from glmimage.engine import Engine
+        from glmimage.train.evaluate import evaluate, table
+        from glmimage.train.world import WORLDS
+
+        report = evaluate(
+            Engine.load(arguments.checkpoint, adapters=[Adapter.parse(text) for text in arguments.lora]),
+            load_art(work),
+            work,
+            task=arguments.task,
+            cases=arguments.cases,
+            world=WORLDS[arguments.level],
+            sheet=arguments.sheet,
+            threads=arguments.threads,
+            steps=arguments.steps,
+            thing=arguments.thing,
+            style=arguments.style,
+        )
         print(json.dumps(report) if arguments.json else table(report))
         return 0
+    if arguments.command == "ablate":
+        from glmimage import checkpoint
+        from glmimage.models import Stack
+        from glmimage.train.ablate import ablate
+
+        stack = Stack.load(checkpoint.find(arguments.checkpoint))
+        ablation = ablate(arguments.name, stack, load_art(work), arguments.minutes)
+        folder = arguments.output or work / "ablations"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{ablation.name}.json").write_text(json.dumps(ablation.to_json(), indent=1) + "\n", encoding="utf-8")
+        (folder / f"{ablation.name}.md").write_text(ablation.to_markdown(), encoding="utf-8")
+        print(ablation.to_markdown())
+        return 0
+    if arguments.command == "lora":
+        return train_lora(arguments, work)
     if arguments.command == "export":
         from glmimage.train.recipe import export
 
@@ -106,19 +194,44 @@ def run(arguments: argparse.Namespace) -> int:
     return train(arguments, work)
 
 
-def encode_scenes(arguments: argparse.Namespace, work: Path, parts: Parts) -> int:
-    from glmimage.train import recipe, scenes
+def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) -> int:
+    from glmimage.train import exercises, recipe
     from glmimage.train.art import load_art
+    from glmimage.train.world import WORLDS
 
     first, _, last = arguments.shards.partition(":")
-    shards, art = range(int(first or 0), int(last or recipe.SHARDS)), load_art(work)
+    art, model = load_art(work), parts.vision_language_encoder.model
+    encoders: dict[str, exercises.Encode] = {}
     if arguments.kind in ("latents", "both"):
         recipe.load_vae(work, parts, needed=arguments.start is None)
-        scenes.write_shards("latents", partial(scenes.latents_of, parts.vae), work, art, shards)
+        encoders["latents"] = partial(exercises.latents_of, parts.vae)
     if arguments.kind in ("codes", "both"):
         recipe.load_tokenizer(work, parts, needed=arguments.start is None)
-        model = parts.vision_language_encoder.model
-        scenes.write_shards("codes", partial(scenes.codes_of, model.visual, model.vqmodel), work, art, shards)
+        encoders["codes"] = partial(exercises.codes_of, model.visual, model.vqmodel)
+    for kind, encode in encoders.items():
+        for level, count in recipe.SHARDS[kind].items():
+            if arguments.level in (None, level):
+                shards = range(int(first or 0), int(last or count))
+                exercises.write_shards(kind, encode, work, art, WORLDS[level], shards)
+    return 0
+
+
+def train_lora(arguments: argparse.Namespace, work: Path) -> int:
+    from glmimage import checkpoint
+    from glmimage.models import Stack
+    from glmimage.train import lora
+
+    changes = {name: getattr(arguments, name) for name in ("steps", "rate", "batch") if getattr(arguments, name)}
+    schedules = {
+        part: replace(schedule, **changes)
+        for part, schedule in lora.SCHEDULES.items()
+        if arguments.part in (part, "both")
+    }
+    stack = Stack.load(checkpoint.find(arguments.checkpoint))
+    output: Path = arguments.output
+    runs = work / "lora" / output.resolve().name
+    for part, folder in lora.learn(stack, arguments.folder, schedules, output, runs, arguments.rank):
+        print(f"the {part}'s adapter is in {folder}", flush=True)
     return 0
 
 
@@ -129,14 +242,19 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     start: Path | None = arguments.start
     parts = recipe.parts_of(start) if start else recipe.new_parts()
     stage = arguments.command
-    if stage == "scenes":
-        return encode_scenes(arguments, work, parts)
+    if stage == "exercises":
+        return encode_exercises(arguments, work, parts)
     schedule = recipe.SCHEDULES[stage]
     schedule = replace(schedule, steps=arguments.steps or schedule.steps, batch=arguments.batch or schedule.batch)
     if stage == "vae":
         from glmimage.train.vae import train_vae
 
         train_vae(parts.vae, work, load_art(work), schedule, fresh=start is None)
+    elif stage == "vae_decoder":
+        from glmimage.train.vae import train_vae_decoder
+
+        recipe.load_vae(work, parts, needed=start is None)
+        train_vae_decoder(parts.vae, work, load_art(work), schedule)
     elif stage == "tokenizer":
         from glmimage.train.tokenizer import reading_report, train_tokenizer
 
@@ -152,6 +270,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             parts.processor,
             work,
             schedule,
+            recipe.SHARES,
             fresh=start is None,
             compiled=not arguments.eager,
         )
@@ -167,6 +286,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             scheduler,
             work,
             schedule,
+            recipe.SHARES,
             fresh=start is None,
             compiled=not arguments.eager,
         )

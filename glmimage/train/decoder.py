@@ -1,7 +1,8 @@
-"""Stage 5: the decoder (`GlmImageTransformer2DModel`) and its glyph encoder, by flow matching on encoded scenes.
+"""Stage 5: the decoder (`GlmImageTransformer2DModel`) and its glyph encoder, by flow matching on encoded exercises.
 
-The picture is given by its codes and the glyphs of its word; there is no prompt. Advice that was measured, and
-followed:
+The picture is given by its codes, the glyphs of its words and its references; there is no prompt. Each reference goes
+through the same layers at t = 0, alone and without glyphs, and the picture attends to its keys and values
+(block-causal): both are trained together. Advice that was measured, and followed:
 
 1. The embedding of a code starts as the mean of the latents that the code stands for (4 x 4 x 16 numbers, as many as
    the decoder is wide), so that the look of each code need not be learned from noise.
@@ -10,12 +11,14 @@ followed:
    tells each cell's letter and thing.
 3. Cells with something in them weigh more than plain ground.
 4. Modulations and output start at zero (upstream does not).
+5. From some edited pictures the codes of what stays are hidden, so that it is taken from the reference.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +30,28 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from glmimage.flow import add_noise, shift_sigmas, velocity_target
+from glmimage.prompting import quoted
+from glmimage.train.edits import WHOLE, Sample
+from glmimage.train.exercises import Exercises
+from glmimage.train.layout import SQUARE
 from glmimage.train.loop import Metrics, Run, Schedule
-from glmimage.train.scenes import EncodedScenes
-from glmimage.train.world import CLASSES, GRID, labels
+from glmimage.train.world import CLASSES, WORLDS, labels
 
 UNCONDITIONAL = 0.07
 """Share of batches without codes and glyphs, for guidance."""
-HIDE_LETTERS = 0.25
+HIDE_LETTERS = 0.1
 """Share of pictures with a word whose lettering codes are hidden."""
-MISSPELL = 0.35
-"""Share of pictures with a word whose lettering codes are those of others of its letters."""
+MISSPELL = 0.03
+"""Share of pictures with a word whose lettering codes are those of others of its letters. At 0.35, with 0.25 hidden,
+the decoder stopped believing lettering codes before it could read the glyphs: of 42 words 16 were right before, 1
+after."""
+HIDE_KEPT = 0.25
+"""Share of edited pictures in which the codes of unchanged cells are hidden."""
 READ_OUT = 0.3
 GROUND_WEIGHT = 0.3
-BYTE_OFFSET, END = 3, 1
+RESTYLED = ("style", "style_reference")
+"""Tasks of which too little stays for that."""
+PAD, END, BYTE_OFFSET = 0, 1, 3
 """Of `ByT5Tokenizer`."""
 
 
@@ -54,21 +66,30 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
-def _block(block: Any, image: Tensor, glyphs: Tensor, temb: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+def _block(
+    block: Any,
+    image: Tensor,
+    glyphs: Tensor,
+    temb: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    front: tuple[Tensor, Tensor] | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Upstream's `GlmImageTransformerBlock.forward` in out-of-place operations (its own writes into queries and keys in
-    place, which autograd pays for)."""
+    place, which autograd pays for).
+
+    `front`: keys and values [B, heads, R, head_dim] of references; `mask` [B, 1, 1, R + T + N], False for padding.
+    Returns both streams and their own keys and values, glyphs first.
+    """
     parts = block.norm1.linear(temb)[:, None].chunk(12, dim=-1)
     shift_a, cshift_a, scale_a, cscale_a, gate_a, cgate_a, shift_m, cshift_m, scale_m, cscale_m, gate_m, cgate_m = parts
     attention = block.attn1
     count = glyphs.shape[1]
     width = (image.shape[-1],)
-    x = torch.cat(
-        [
-            F.layer_norm(glyphs, width, eps=1e-5) * (1 + cscale_a) + cshift_a,
-            F.layer_norm(image, width, eps=1e-5) * (1 + scale_a) + shift_a,
-        ],
-        dim=1,
-    )
+    x = F.layer_norm(image, width, eps=1e-5) * (1 + scale_a) + shift_a
+    if count:
+        x = torch.cat([F.layer_norm(glyphs, width, eps=1e-5) * (1 + cscale_a) + cshift_a, x], dim=1)
     heads = attention.heads
     query, key, value = (
         layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -78,13 +99,34 @@ def _block(block: Any, image: Tensor, glyphs: Tensor, temb: Tensor, cos: Tensor,
     key = F.layer_norm(key, key.shape[-1:], eps=1e-5)
     query = torch.cat([query[:, :, :count], _turn(query[:, :, count:], cos, sin)], dim=2).to(value.dtype)
     key = torch.cat([key[:, :, :count], _turn(key[:, :, count:], cos, sin)], dim=2).to(value.dtype)
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    keys, values = key, value
+    if front is not None:
+        keys, values = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)
     mixed = attention.to_out[0](mixed)
     image = image + mixed[:, count:] * gate_a
-    glyphs = glyphs + mixed[:, :count] * cgate_a
     image = image + block.ff(F.layer_norm(image, width, eps=1e-5) * (1 + scale_m) + shift_m) * gate_m
-    glyphs = glyphs + block.ff(F.layer_norm(glyphs, width, eps=1e-5) * (1 + cscale_m) + cshift_m) * cgate_m
-    return image, glyphs
+    if count:
+        glyphs = glyphs + mixed[:, :count] * cgate_a
+        glyphs = glyphs + block.ff(F.layer_norm(glyphs, width, eps=1e-5) * (1 + cscale_m) + cshift_m) * cgate_m
+    return image, glyphs, key, value
+
+
+class _Stream:
+    """A picture on its way through the layers."""
+
+    def __init__(
+        self, decoder: GlmImageTransformer2DModel, latents: Tensor, codes: Tensor, shown: Tensor | None, times: Tensor
+    ) -> None:
+        batch, _, height, width = latents.shape
+        self.cos, self.sin = rotary(decoder, latents)
+        embedded = decoder.prior_token_embedding(codes)
+        if shown is not None:
+            embedded = embedded * shown[..., None]
+        embedded = embedded.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)
+        self.image = decoder.image_projector(latents) + decoder.prior_projector(embedded)
+        size = torch.tensor([[height * 8.0, width * 8.0]]).expand(batch, -1)
+        self.temb = decoder.time_condition_embed(times, size, torch.zeros_like(size), self.image.dtype)
 
 
 def velocity(
@@ -95,28 +137,68 @@ def velocity(
     glyphs: Tensor,
     timesteps: Tensor,
     block: Any = _block,
+    *,
+    glyphs_there: Tensor | None = None,
+    references: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> tuple[Tensor, Tensor]:
     """Upstream's forward for training: (velocity [B, C, H, W], hidden state after the middle block [B, N, D]).
 
     `codes` [B, H/4, W/4]; `shown` of the same shape, 0 where a code is hidden, 1 elsewhere; `timesteps` [B], as
-    conditioned.
+    conditioned; `glyphs_there` [B, T] bool, False for padding; `references` latents [B, C, h, w] and codes each.
     """
     batch, channels, height, width = latents.shape
-    cos, sin = rotary(decoder, latents)
-    embedded = decoder.prior_token_embedding(codes) * shown[..., None]
-    embedded = embedded.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)
-    image = decoder.image_projector(latents) + decoder.prior_projector(embedded)
-    size = torch.tensor([[height * 8.0, width * 8.0]]).expand(batch, -1)
-    temb = decoder.time_condition_embed(timesteps, size, torch.zeros_like(size), image.dtype)
+    target = _Stream(decoder, latents, codes, shown, timesteps)
+    aside = [_Stream(decoder, *reference, None, torch.zeros(batch)) for reference in references]
     text = decoder.glyph_projector(glyphs)
-    middle = image
+    nothing = text[:, :0]
+    mask = None
+    if glyphs_there is not None:
+        before = sum(stream.image.shape[1] for stream in aside)
+        mask = F.pad(glyphs_there, (0, target.image.shape[1]), value=True)
+        mask = torch.cat([mask.new_ones(batch, before), mask], dim=1)[:, None, None]
+    middle = target.image
     for index, layer in enumerate(decoder.transformer_blocks):
-        image, text = block(layer, image, text, temb, cos, sin)
+        kept: list[tuple[Tensor, Tensor]] = []
+        for stream in aside:
+            stream.image, _, key, value = block(layer, stream.image, nothing, stream.temb, stream.cos, stream.sin)
+            kept.append((key, value))
+        front = None
+        if kept:
+            front = torch.cat([key for key, _ in kept], dim=2), torch.cat([value for _, value in kept], dim=2)
+        target.image, text, *_ = block(layer, target.image, text, target.temb, target.cos, target.sin, front, mask)
         if index == len(decoder.transformer_blocks) // 2:
-            middle = image
-    out = decoder.proj_out(decoder.norm_out(image, temb))
+            middle = target.image
+    out = decoder.proj_out(decoder.norm_out(target.image, target.temb))
     out = out.view(batch, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return out.reshape(batch, channels, height, width), middle
+
+
+def glyph_embeddings(encoder: T5EncoderModel, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor | None]:
+    """`glyphs.encode_glyphs` for a batch: ([B, T, D], which of them are there [B, T]; None = all).
+
+    Padding stands in front and is masked (upstream's, which is not, occurs in no batch of one).
+    """
+    rows = []
+    for strings in texts:
+        front = [PAD] * ((max(1, len(strings)) + 1) % 2)
+        rows += [front + [byte + BYTE_OFFSET for byte in text.encode()] + [END] for text in strings or [""]]
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+    there = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
+    found = encoder(ids, attention_mask=there.long()).last_hidden_state
+    joined = [
+        torch.cat([each[kept] for each, kept in zip(found_rows, there_rows, strict=True)])
+        for found_rows, there_rows in zip(
+            found.split([max(1, len(strings)) for strings in texts]),
+            there.split([max(1, len(strings)) for strings in texts]),
+            strict=True,
+        )
+    ]
+    most = max(len(each) for each in joined)
+    padded = torch.stack([F.pad(each, (0, 0, most - len(each), 0)) for each in joined])
+    if all(len(each) == most for each in joined):
+        return padded, None
+    return padded, torch.stack([torch.arange(most) >= most - len(each) for each in joined])
 
 
 class ReadOut(nn.Module):
@@ -132,50 +214,44 @@ class ReadOut(nn.Module):
         return self.letter(hidden), self.thing(hidden)
 
 
-class DecoderData:
-    """Encoded scenes as batches whose words have equal lengths (upstream pads glyphs with zeros that nothing masks)."""
+def alike(each: Sample) -> Hashable:
+    """What one batch can hold."""
+    return each.scene.grid, tuple(reference.grid for reference in each.references)
 
-    def __init__(self, scenes: EncodedScenes, vae: AutoencoderKL) -> None:
-        self.scenes = scenes
+
+class DecoderData:
+    """Encoded exercises with normalised latents and what the read-out should say."""
+
+    def __init__(self, exercises: Exercises, vae: AutoencoderKL) -> None:
+        self.exercises = exercises
         self.mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1)
         self.spread = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1)
-        self.texts, grids = [], []
-        for row in range(len(scenes)):
-            scene = scenes.scene(row)
-            self.texts.append(scene.word.text if scene.word else "")
-            grids.append(labels(scene)[[0, 3]].astype(np.int16))
-        self.things, self.letters = torch.from_numpy(np.stack(grids)).unbind(1)
-        self.by_length: dict[int, list[int]] = {}
-        for row, text in enumerate(self.texts):
-            self.by_length.setdefault(len(text), []).append(row)
 
-    def rows(self, rng: random.Random, count: int) -> list[int]:
-        lengths = sorted(self.by_length)
-        length = rng.choices(lengths, [len(self.by_length[length]) for length in lengths])[0]
-        return rng.choices(self.by_length[length], k=count)
+    def latents(self, rows: Sequence[int], place: int = 0) -> Tensor:
+        """[B, 16, H, W] of one picture of each row: 0 the wanted one, then the references."""
+        return (self.exercises.stacked_latents(rows, place) - self.mean) / self.spread
 
-    def latents(self, rows: list[int]) -> Tensor:
-        return (self.scenes.latents[rows].float() - self.mean) / self.spread
+    def labels(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Letters and things of the wanted pictures, [B, h, w] int64 each."""
+        grids = torch.from_numpy(np.stack([labels(self.exercises.samples[row].scene) for row in rows]))
+        return grids[:, 3], grids[:, 0]
 
-    def glyph_ids(self, rows: list[int]) -> Tensor:
-        return torch.tensor([[byte + BYTE_OFFSET for byte in self.texts[row].encode()] + [END] for row in rows])
-
-    def mean_looks(self, codes: int) -> tuple[Tensor, Tensor]:
-        """Mean normalised latents [codes, 256] of the cell that each code stands for, and how often it was seen."""
+    def mean_looks(self, codes: int) -> Tensor:
+        """Mean normalised latents [codes, 256] of the cell that each code stands for."""
         sums, seen = torch.zeros(codes, 256), torch.zeros(codes)
-        for start in range(0, len(self.scenes), 256):
-            rows = list(range(start, min(start + 256, len(self.scenes))))
-            cells = self.latents(rows).unflatten(2, (GRID, 4)).unflatten(4, (GRID, 4))
-            flat = self.scenes.codes[rows].flatten()
-            sums.index_add_(0, flat, cells.permute(0, 2, 4, 1, 3, 5).reshape(-1, 256))
+        for row in range(len(self.exercises)):
+            (height, width), latents = self.exercises.samples[row].scene.grid, self.latents([row])[0]
+            cells = latents.unflatten(1, (height, 4)).unflatten(3, (width, 4)).permute(1, 3, 0, 2, 4)
+            flat = self.exercises.codes[row][0].flatten().long()
+            sums.index_add_(0, flat, cells.reshape(-1, 256))
             seen += torch.bincount(flat, minlength=codes)
-        return sums / seen.clamp(min=1)[:, None], seen
+        return sums / seen.clamp(min=1)[:, None]
 
 
 def start_codes(decoder: GlmImageTransformer2DModel, data: DecoderData) -> None:
     """Point 1 of this file's advice; where the widths differ, a random projection keeps the distances."""
     table = decoder.prior_token_embedding.weight
-    looks, _ = data.mean_looks(len(table))
+    looks = data.mean_looks(len(table))
     if looks.shape[1] != table.shape[1]:
         looks = looks @ torch.randn(looks.shape[1], table.shape[1]) / looks.shape[1] ** 0.5
     with torch.no_grad():
@@ -203,6 +279,40 @@ def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
     return torch.where(torch.rand(count, generator=generator) < 0.6, bell, flat).clamp(1e-3, 1.0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    clean: Tensor
+    codes: Tensor
+    shown: Tensor
+    texts: list[tuple[str, ...]]
+    references: list[tuple[Tensor, Tensor]]
+    letters: Tensor
+    things: Tensor
+
+
+def _batch(data: DecoderData, rng: random.Random, generator: torch.Generator, pictures: int, *, blind: bool) -> _Batch:
+    """Exercises whose pictures, references counted, are `pictures` or a few less."""
+    exercises = data.exercises
+    rows = exercises.batch(rng, lambda each: max(2, pictures // (1 + (0 if blind else len(each.references)))))
+    clean, codes = data.latents(rows), exercises.stacked_codes(rows)
+    letters, things = data.labels(rows)
+    shown = torch.ones(codes.shape)
+    if blind:
+        return _Batch(clean, codes, shown.zero_(), [()] * len(rows), [], letters, things)
+    fate = torch.rand(len(rows), generator=generator)
+    shown[(letters > 0) & (fate < HIDE_LETTERS)[:, None, None]] = 0
+    codes = misspelled(codes, letters > 0, (fate > 1 - MISSPELL).tolist(), generator)
+    places = range(1, 1 + len(exercises.samples[rows[0]].references))
+    references = [(data.latents(rows, place), exercises.stacked_codes(rows, place)) for place in places]
+    hide = torch.rand(len(rows), generator=generator) < HIDE_KEPT
+    for index, row in enumerate(rows):
+        each = exercises.samples[row]
+        if each.task in WHOLE and each.task not in RESTYLED and hide[index]:
+            shown[index, ~torch.from_numpy(each.changed())] = 0
+    texts = [quoted(exercises.prompt(row, rng)) for row in rows]
+    return _Batch(clean, codes, shown, texts, references, letters, things)
+
+
 def train_decoder(
     decoder: GlmImageTransformer2DModel,
     glyph_encoder: T5EncoderModel,
@@ -210,16 +320,18 @@ def train_decoder(
     scheduler: Mapping[str, Any],
     work: Path,
     schedule: Schedule,
+    shares: Mapping[int, float],
     *,
     fresh: bool = True,
     compiled: bool = True,
 ) -> Run:
+    """`shares`: level of the world -> share of training; a batch of `schedule.batch` pictures counts references."""
     decoder.train()
     glyph_encoder.eval()
     for parameter in glyph_encoder.parameters():
         parameter.requires_grad_(True)
     read_out = ReadOut(decoder.config.num_attention_heads * decoder.config.attention_head_dim)
-    data = DecoderData(EncodedScenes(work, latents=True), vae)
+    data = DecoderData(Exercises(work, shares, WORLDS, alike, latents=True), vae)
     modules = {"decoder": decoder, "glyph_encoder": glyph_encoder, "read_out": read_out}
     run = Run("decoder", work, modules, schedule)
     if not run.resume() and fresh:
@@ -229,47 +341,44 @@ def train_decoder(
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
         blind = rng.random() < UNCONDITIONAL
-        rows = data.rows(rng, schedule.batch)
-        clean = data.latents(rows)
-        letters, things = data.letters[rows].long(), data.things[rows].long()
-        shown = torch.ones(letters.shape)
-        codes = data.scenes.codes[rows]
-        if blind:
-            shown.zero_()
-        else:
-            fate = torch.rand(len(rows), generator=generator)
-            shown[(letters > 0) & (fate < HIDE_LETTERS)[:, None, None]] = 0
-            codes = misspelled(codes, letters > 0, (fate > 1 - MISSPELL).tolist(), generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        times = sample_sigmas(len(rows), generator)
-        sigmas = shift_sigmas(times, clean.shape[-1] * clean.shape[-2] // 4, scheduler)
-        ids = torch.tensor([[END]] * len(rows)) if blind else data.glyph_ids(rows)
+        batch = _batch(data, rng, generator, schedule.batch, blind=blind)
+        noise = torch.randn(batch.clean.shape, generator=generator)
+        times = sample_sigmas(len(batch.clean), generator)
+        sigmas = shift_sigmas(times, noise.shape[-1] * noise.shape[-2] // 4, scheduler)
+        run.batch = {"clean": batch.clean, "codes": batch.codes, "noise": noise, "times": times}
         with torch.autocast("cpu", torch.bfloat16):
-            glyphs = glyph_encoder(ids).last_hidden_state
-            # The pipeline conditions on whole timesteps counted from 0.
-            conditioned = (times * 1000).round() - 1
+            glyphs, there = glyph_embeddings(glyph_encoder, batch.texts)
             predicted, middle = velocity(
-                decoder, add_noise(clean, noise, sigmas), codes, shown, glyphs, conditioned, block
+                decoder,
+                add_noise(batch.clean, noise, sigmas),
+                batch.codes,
+                batch.shown,
+                glyphs,
+                # The pipeline conditions on whole timesteps counted from 0.
+                (times * 1000).round() - 1,
+                block,
+                glyphs_there=there,
+                references=batch.references,
             )
             said_letter, said_thing = read_out(middle)
-        filled = torch.where((letters > 0) | (things > 0), 1.0, GROUND_WEIGHT)
+        filled = torch.where((batch.letters > 0) | (batch.things > 0), 1.0, GROUND_WEIGHT)
         weights = filled.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
-        error = (predicted.float() - velocity_target(clean, noise)) ** 2
+        error = (predicted.float() - velocity_target(batch.clean, noise)) ** 2
         per_picture = (error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))
         flow = per_picture.mean()
         metrics = {"flow": flow.item()}
+        if blind:
+            return flow, metrics
+        metrics["flow_referenced" if batch.references else "flow_alone"] = flow.item()
         high = sigmas > 0.85
-        if not blind and high.any():
+        if high.any():
             metrics["flow_high"] = per_picture[high].mean().item()
-        loss = flow
-        if not blind:
-            wide_letters = letters.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
-            wide_things = things.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
-            read = F.cross_entropy(said_letter.float().flatten(0, 1), wide_letters)
-            read = read + F.cross_entropy(said_thing.float().flatten(0, 1), wide_things)
-            loss = loss + READ_OUT * read
-            metrics["read"] = read.item()
-        return loss, metrics
+        wide_letters = batch.letters.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
+        wide_things = batch.things.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
+        read = F.cross_entropy(said_letter.float().flatten(0, 1), wide_letters)
+        read = read + F.cross_entropy(said_thing.float().flatten(0, 1), wide_things)
+        metrics["read"] = read.item()
+        return flow + READ_OUT * read, metrics
 
     run.train(loss_of, log_every=20)
     run.load_average()
@@ -288,18 +397,24 @@ def swapped_word_gate(
     """
     totals = {"right": 0.0, "swapped": 0.0}
     for length in (3, 4, 5, 6):
-        rows = data.by_length[length][:32]
+        rows = [row for row, each in enumerate(data.exercises.samples) if _one_word(each) == length][:32]
+        texts = [[word.text for word in data.exercises.samples[row].scene.words] for row in rows]
         generator = torch.Generator().manual_seed(length)
         clean = data.latents(rows)
         noise = torch.randn(clean.shape, generator=generator)
-        letters = data.letters[rows].long() > 0
+        letters = data.labels(rows)[0] > 0
         cells = letters.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].float()
-        for name, given in (("right", rows), ("swapped", rows[1:] + rows[:1])):
-            glyphs = glyph_encoder(data.glyph_ids(given)).last_hidden_state
+        for name, given in (("right", texts), ("swapped", texts[1:] + texts[:1])):
+            glyphs, _ = glyph_embeddings(glyph_encoder, given)
             times = torch.full((len(rows),), sigma * 1000 - 1)
-            predicted, _ = velocity(
-                decoder, add_noise(clean, noise, sigma), data.scenes.codes[rows], 1 - letters.float(), glyphs, times
-            )
+            codes = data.exercises.stacked_codes(rows)
+            predicted, _ = velocity(decoder, add_noise(clean, noise, sigma), codes, 1 - letters.float(), glyphs, times)
             error = (predicted - velocity_target(clean, noise)) ** 2
             totals[name] += float((error * cells).sum() / cells.sum() / clean.shape[1])
     return totals | {"ratio": totals["swapped"] / totals["right"]}
+
+
+def _one_word(each: Sample) -> int:
+    """The length of the only word of a usual picture without references, else 0."""
+    usual = not each.references and each.scene.grid == SQUARE and len(each.scene.words) == 1
+    return len(each.scene.words[0].text.encode()) if usual else 0

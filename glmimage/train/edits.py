@@ -69,6 +69,9 @@ Draw = tuple[str, tuple[Scene, ...], Scene]
 @dataclass(frozen=True, slots=True)
 class _Draft:
     rng: random.Random
+    """Decides what is there."""
+    voice: random.Random
+    """Decides how it is said."""
     world: World
     held_out: bool
     language: str
@@ -79,27 +82,27 @@ class _Draft:
     def say(self, task: str, **slots: str) -> str:
         frames = (HELD_OUT_INSTRUCTIONS if self.held_out else INSTRUCTIONS)[task][self.language]
         grammar = GRAMMARS[self.language]
-        return grammar.tidy(self.rng.choice(frames).format(**slots))
+        return grammar.tidy(self.voice.choice(frames).format(**slots))
 
     def the(self, scene: Scene, thing: Thing) -> str:
         """A thing of a scene so that one can tell it from the others."""
         alone = sum(other.kind == thing.kind for other in scene.things) == 1
-        return GRAMMARS[self.language].the(thing, self.rng, not alone or self.rng.random() < 0.4)
+        return GRAMMARS[self.language].the(thing, self.voice, not alone or self.voice.random() < 0.4)
 
     def new(self, thing: Thing, scene: Scene) -> str:
         """A thing that comes into a scene; its style is said where it does not follow from the others'."""
         styles = {other.style for other in scene.things}
-        return GRAMMARS[self.language].noun(thing, self.rng, styles != {thing.style} or self.rng.random() < 0.3)
+        return GRAMMARS[self.language].noun(thing, self.voice, styles != {thing.style} or self.voice.random() < 0.3)
 
 
 def _text(draft: _Draft) -> Draw:
     scene = draft.scene(0.7)
-    return GRAMMARS[draft.language].caption(scene, draft.rng, draft.held_out)[0], (), scene
+    return GRAMMARS[draft.language].caption(scene, draft.voice, draft.held_out)[0], (), scene
 
 
 def _regions(draft: _Draft) -> Draw:
     scene = draft.scene(arrangement="boxes")
-    return GRAMMARS[draft.language].caption(scene, draft.rng, draft.held_out)[0], (), scene
+    return GRAMMARS[draft.language].caption(scene, draft.voice, draft.held_out)[0], (), scene
 
 
 def _replace(draft: _Draft) -> Draw | None:
@@ -108,7 +111,7 @@ def _replace(draft: _Draft) -> Draw | None:
     kinds = {thing.kind for thing in before.things}
     new = replace(old, kind=rng.choice([kind for kind in draft.world.things if kind not in kinds]))
     # What takes a thing's place takes its style and size, said or not.
-    noun = GRAMMARS[draft.language].noun(new, rng, rng.random() < 0.25)
+    noun = GRAMMARS[draft.language].noun(new, draft.voice, draft.voice.random() < 0.25)
     after = replace(before, things=tuple(new if thing == old else thing for thing in before.things))
     return draft.say("replace", old=draft.the(before, old), new=noun), (before,), after
 
@@ -133,7 +136,7 @@ def _add(draft: _Draft) -> Draw | None:
     style = styles[0] if len(styles) == 1 and rng.random() < 0.6 else rng.choice(tuple(STYLES))
     new = Thing(rng.choice(draft.world.things), style, *rng.choice(spots), cells, before.grid)
     after = replace(before, things=(*before.things, new))
-    place = GRAMMARS[draft.language].at(new.place, rng)
+    place = GRAMMARS[draft.language].at(new.place, draft.voice)
     return draft.say("add", new=draft.new(new, before), place=place), (before,), after
 
 
@@ -142,7 +145,8 @@ def _background(draft: _Draft) -> Draw | None:
     ground, grammar = sample_ground(rng, draft.world), GRAMMARS[draft.language]
     if ground == before.ground or not {word.color for word in before.words} <= set(contrasting(ground)):
         return None
-    prompt = draft.say("background", color=grammar.color(ground, rng), scene=grammar.backdrop(ground, rng))
+    voice = draft.voice
+    prompt = draft.say("background", color=grammar.color(ground, voice), scene=grammar.backdrop(ground, voice))
     return prompt, (before,), replace(before, ground=ground)
 
 
@@ -157,8 +161,9 @@ def _word(draft: _Draft) -> Draw | None:
     if taken((*before.things, *others), before.grid)[new.area].any():
         return None
     after = replace(before, words=tuple(new if word == old else word for word in before.words))
-    slots = {"old": grammar.quote(old.text, rng), "new": grammar.quote(text, rng)}
-    one = len(before.words) == 1 and rng.random() < 0.5
+    voice = draft.voice
+    slots = {"old": grammar.quote(old.text, voice), "new": grammar.quote(text, voice)}
+    one = len(before.words) == 1 and voice.random() < 0.5
     return draft.say("only_word" if one else "word", **slots), (before,), after
 
 
@@ -179,7 +184,7 @@ def _style(draft: _Draft) -> Draw | None:
     after = _restyled(before, style)
     if after == before:
         return None
-    name = GRAMMARS[draft.language].style(style, draft.rng)
+    name = GRAMMARS[draft.language].style(style, draft.voice)
     return draft.say("style", style=name), (before,), after
 
 
@@ -193,17 +198,17 @@ def _style_reference(draft: _Draft) -> Draw | None:
 
 
 def _subjects(draft: _Draft) -> Draw | None:
-    rng, scene = draft.rng, draft.scene(0.4)
+    rng, voice, scene = draft.rng, draft.voice, draft.scene(0.4)
     subjects = rng.sample(scene.things, len(scene.things))
     portraits = tuple(_portrait(thing, rng) for thing in subjects)
     kinds = [thing.kind for thing in subjects]
-    numbered = rng.random() < 0.5
+    numbered = voice.random() < 0.5
     grammar = GRAMMARS[draft.language]
     names = {
-        thing: grammar.pictured(thing.kind, number if numbered or kinds.count(thing.kind) > 1 else 0, rng)
+        thing: grammar.pictured(thing.kind, number if numbered or kinds.count(thing.kind) > 1 else 0, voice)
         for number, thing in enumerate(subjects, 1)
     }
-    return grammar.caption(scene, rng, draft.held_out, names)[0], portraits, scene
+    return grammar.caption(scene, voice, draft.held_out, names)[0], portraits, scene
 
 
 def _portrait(thing: Thing, rng: random.Random) -> Scene:
@@ -233,20 +238,23 @@ def sample(
     task: str | None = None,
     held_out: bool = False,
     language: str | None = None,
+    voice: random.Random | None = None,
 ) -> Sample:
     """An exercise of a world: any of its tasks, or the one that is named.
 
-    `held_out`: with the words and sentence frames of the evaluation. Raises `TrainingError` for a task or language that
+    `held_out`: with the words and sentence frames of the evaluation. `voice` words it anew without changing what it
+    shows; without, `rng` does that, too. Raises `TrainingError` for a task or language that
     the world does not have.
     """
     for name, asked, known in (("task", task, world.tasks), ("language", language, world.languages)):
         if asked is not None and asked not in known:
             choice = ", ".join(dict.fromkeys(known))
             raise TrainingError(f"The world of level {world.level} has no {name} {asked!r}; choose one of: {choice}.")
-    chosen = task or rng.choice(world.tasks)
-    spoken = language or rng.choice(world.languages)
+    # Where there is no choice nothing is drawn: an exercise of the first level is the scene of its seed.
+    chosen = task or (rng.choice(world.tasks) if len(world.tasks) > 1 else world.tasks[0])
+    spoken = language or (rng.choice(world.languages) if len(world.languages) > 1 else world.languages[0])
     while True:
-        drawn = TASKS[chosen](_Draft(rng, world, held_out, spoken))
+        drawn = TASKS[chosen](_Draft(rng, voice or rng, world, held_out, spoken))
         if drawn is not None:
             prompt, references, scene = drawn
             return Sample(task=chosen, language=spoken, prompt=prompt, references=references, scene=scene)

@@ -1,250 +1,355 @@
-"""Scores of a checkpoint, end to end, on scenes and sentence frames that training never saw.
+"""Scores of a checkpoint, end to end, on scenes, words and sentence frames that training never saw.
 
-Each case is a scene of the "evaluate" split: its caption goes through the engine as a person's prompt would, and the
-picture is compared with the stickers as the world draws them, and read by RapidOCR. `ceilings` are the same scores of
-the real pictures after a round trip through the VAE: what a perfect prior and decoder would reach.
+Each case is an exercise of the "evaluate" split, asked for as the studio asks: `tasks` makes the request, references
+are picture files. The picture is marked by `marking`. `ceilings` are the marks of the wanted pictures after a round
+trip through the checkpoint's VAE: what a perfect prior and decoder would reach.
 
-Word accuracy and NED are CVTG-2K's: wanted words found among the words read / wanted words, and the mean over wanted
-words of 1 - Levenshtein / longer length to the closest word read; both without regard to case.
+| score | what is counted |
+|---|---|
+| things, styles | stickers of text-to-image that are the asked thing, in the asked place; in the asked style |
+| backgrounds | pictures of text-to-image on the asked ground |
+| word_accuracy, word_accuracy_zh, ned | words of text-to-image of three letters and more; Chinese ones; both |
+| regions | words that can be read in their boxes |
+| edit | edits after which all that was asked for is there (or gone) |
+| edit_kept_psnr | dB, over the pixels that the edit must leave as they were |
+| style_transfer | stickers that are the thing they were, where they were, in the new style |
+| subjects | stickers that are the referenced thing in its own style, in the asked place |
+
+Intervals take every mark as independent, though a picture's marks are not quite.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from diffusers import AutoencoderKL
 from PIL import Image
 
-from glmimage import latents
+from glmimage import files, latents, tasks
 from glmimage.engine import Engine
 from glmimage.errors import TrainingError
-from glmimage.events import Progress, Result
-from glmimage.request import Request
-from glmimage.train.art import CELL, STICKER_CELLS, Art
+from glmimage.events import Result
+from glmimage.request import Reference, Region, Request
+from glmimage.train.art import CELL, Art
+from glmimage.train.captions import STYLE_WORDS
+from glmimage.train.edits import Sample, sample
+from glmimage.train.layout import Scene, render
 from glmimage.train.loop import scene_rng
-from glmimage.train.sheet import contact_sheet
-from glmimage.train.world import GRID, GROUNDS, LINE_ROWS, SHIPPED, Scene, Thing, caption, paste, render, sample_scene
+from glmimage.train.marking import Marker, Marks, Picture
+from glmimage.train.sheet import answers_sheet
+from glmimage.train.world import GRAMMARS, SHIPPED, World, sample_with
 
-SCALE = 4
-"""Pictures are compared at a quarter of their size: what a sticker is, not how sharp it is."""
-Picture = NDArray[np.uint8]
+TASKS: Mapping[str, Sequence[str]] = {
+    "text": ("text",),
+    "regions": ("regions",),
+    "edit": ("replace", "remove", "add", "background", "word"),
+    "style": ("style", "style_reference"),
+    "subjects": ("subjects",),
+}
+"""Task of the studio -> exercises of the world, asked in turn."""
+SCORES: Mapping[str, str] = {
+    "things": "text",
+    "styles": "text",
+    "backgrounds": "text",
+    "word_accuracy": "text",
+    "word_accuracy_zh": "text",
+    "ned": "text",
+    "edit": "edit",
+    "edit_kept_psnr": "edit",
+    "style_transfer": "style",
+    "subjects": "subjects",
+    "regions": "regions",
+}
+"""Score -> the task that it is of."""
+FIRST_SEED = 1_000_000
+APART = 100_000
+"""Cases of a task begin this far from the last one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    prompt: str
-    scene: Scene
+    index: int
+    """Also the seed of its picture."""
+    sample: Sample
+
+    @property
+    def prompt(self) -> str:
+        return self.sample.prompt
+
+    @property
+    def scene(self) -> Scene:
+        return self.sample.scene
 
 
-@dataclass(slots=True)
-class Marks:
-    """What was right, one number for each asked thing, style, ground or word."""
-
-    things: list[float] = field(default_factory=list)
-    styles: list[float] = field(default_factory=list)
-    backgrounds: list[float] = field(default_factory=list)
-    word_accuracy: list[float] = field(default_factory=list)
-    ned: list[float] = field(default_factory=list)
-
-    def means(self) -> dict[str, float]:
-        return {name: round(_mean(getattr(self, name)), 4) for name in self.__slots__}
-
-    def intervals(self) -> dict[str, list[float]]:
-        found = {name: wilson(getattr(self, name)) for name in self.__slots__ if name != "ned"}
-        spread = float(np.std(self.ned)) / math.sqrt(max(1, len(self.ned)))
-        centre = _mean(self.ned)
-        found["ned"] = (max(0.0, centre - 1.96 * spread), min(1.0, centre + 1.96 * spread))
-        return {name: [round(low, 4), round(high, 4)] for name, (low, high) in found.items()}
+def cases(count: int, task: str = "text", world: World = SHIPPED) -> list[Case]:
+    """The same cases for every checkpoint. Raises TrainingError for a task that the world does not have."""
+    kinds, first = TASKS[task], FIRST_SEED + APART * list(TASKS).index(task)
+    languages = dict.fromkeys(world.languages)
+    return [
+        Case(
+            index,
+            sample(
+                scene_rng("evaluate", first + index),
+                world,
+                kinds[index % len(kinds)],
+                held_out=True,
+                language=list(languages)[index // len(kinds) % len(languages)],
+            ),
+        )
+        for index in range(count)
+    ]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+# -- asking ------------------------------------------------------------------------------------------------------------
 
 
-def wilson(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    count = len(values)
-    if not count:
-        return 0.0, 1.0
-    share, z = _mean(values), 1.96
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def request_of(case: Case, art: Art, folder: Path) -> Request:
+    """What the studio would ask for; writes the reference pictures into `folder`."""
+    each = case.sample
+    rows, cols = each.scene.grid
+    base = Request(prompt=each.prompt, width=cols * CELL, height=rows * CELL, seed=case.index)
+    paths = []
+    for number, scene in enumerate(each.references):
+        path = folder / f"{each.task}-{case.index}-{number}.png"
+        Image.fromarray(render(scene, art)).save(path)
+        paths.append(str(path))
+    match each.task:
+        case "text":
+            return tasks.text(base, each.prompt)
+        case "regions":
+            return _regions(base, case)
+        case "style":
+            # The studio's own words: a person only chooses the style.
+            style = each.scene.things[0].style
+            name = STYLE_WORDS[style][0] if each.language == "en" else GRAMMARS["zh"].style(style, random.Random(0))
+            return tasks.style(base, paths[0], style_name=name, language=each.language)
+        case "style_reference":
+            return tasks.style(base, paths[0], style_picture=paths[1], language=each.language)
+        case "subjects":
+            return _subjects(base, case, paths)
+    return tasks.edit(base, paths[0], each.prompt)
 
 
-def cases(count: int) -> list[Case]:
-    """The same cases for every checkpoint: scenes, words and frames of the evaluation alone."""
-    made = []
-    for index in range(count):
-        rng = scene_rng("evaluate", 1_000_000 + index)
-        scene = sample_scene(rng, held_out=True)
-        made.append(Case(caption(scene, rng, held_out=True)[0], scene))
-    return made
+def _regions(base: Request, case: Case) -> Request:
+    """The scene without its words as a prompt, each word as a box."""
+    each, rng = case.sample, scene_rng("evaluate", 2 * FIRST_SEED + case.index)
+    grammar = GRAMMARS[each.language]
+    boxes = [
+        Region(text=word.text, box=word.box, color=grammar.ink(word.color)) for word in each.scene.words if word.box
+    ]
+    prompt, _ = grammar.caption(replace(each.scene, words=()), rng, held_out=True)
+    return tasks.regions(base, prompt, boxes, each.language)
 
 
-# -- marking a picture -----------------------------------------------------------------------------------------------
+def _subjects(base: Request, case: Case, paths: Sequence[str]) -> Request:
+    """Subjects by their names, those of one kind by the numbers of their pictures."""
+    each, rng = case.sample, scene_rng("evaluate", 2 * FIRST_SEED + case.index)
+    grammar = GRAMMARS[each.language]
+    shown = [scene.things[0] for scene in each.references]
+    kinds = [thing.kind for thing in shown]
+    called, names = [], {}
+    left = list(each.scene.things)
+    for number, thing in enumerate(shown, 1):
+        name = grammar.name(thing.kind, rng)
+        called.append(name)
+        placed = next(other for other in left if (other.kind, other.style) == (thing.kind, thing.style))
+        left.remove(placed)
+        names[placed] = grammar.pictured(thing.kind, number, rng) if kinds.count(thing.kind) > 1 else name
+    prompt, _ = grammar.caption(each.scene, rng, held_out=True, names=names)
+    references = [Reference(path=path, name=name) for path, name in zip(paths, called, strict=True)]
+    return tasks.subjects(base, prompt, references, each.language)
 
 
-class Marker:
-    """Knows every sticker of the shipped world over every ground, and reads words."""
-
-    def __init__(self, art: Art) -> None:
-        self.keys = {
-            cells: [key for key in art.stickers if key[0] in SHIPPED.things and key[2] == cells]
-            for cells in STICKER_CELLS
-        }
-        self.templates: dict[tuple[str, int], NDArray[np.float32]] = {}
-        for ground, color in GROUNDS.items():
-            for cells in STICKER_CELLS:
-                drawn = [_small(_on(color, art.stickers[key])) for key in self.keys[cells]]
-                self.templates[ground, cells] = np.stack(drawn)
-        try:
-            from rapidocr import RapidOCR
-        except ImportError as error:
-            raise TrainingError(
-                "The evaluation reads words with RapidOCR: install requirements-dev.txt, then start again."
-            ) from error
-        self.reader = RapidOCR(params={"Global.log_level": "critical"})
-
-    def mark(self, picture: Picture, scene: Scene, marks: Marks) -> None:
-        marks.backgrounds.append(float(ground_of(picture) == scene.ground))
-        for thing in scene.things:
-            kind, style = self.sticker_at(picture, scene.ground, thing)
-            marks.things.append(float(kind == thing.kind))
-            marks.styles.append(float(style == thing.style))
-        if scene.word and len(scene.word.text) >= 3:
-            wanted = scene.word.text.lower()
-            words = self.read(picture, scene.word.line)
-            marks.word_accuracy.append(float(wanted in words))
-            marks.ned.append(max((likeness(wanted, word) for word in words), default=0.0))
-
-    def sticker_at(self, picture: Picture, ground: str, asked: Thing) -> tuple[str, str]:
-        """(kind, style) of the sticker that explains the asked place best, wherever in it and however large.
-
-        A sticker explains a square of the picture by the share of its own contrast with the ground that is found there.
-        """
-        small = _small(picture)
-        color = np.array(GROUNDS[ground], dtype=np.float32) / 255
-        best, answer = math.inf, ("", "")
-        for cells in STICKER_CELLS:
-            templates = self.templates[ground, cells]
-            energy = ((templates - color) ** 2).mean((1, 2, 3))
-            side = cells * CELL // SCALE
-            for row in range(GRID - cells + 1):
-                for col in range(GRID - cells + 1):
-                    if Thing("", "", row, col, cells).place != asked.place:
-                        continue
-                    top, left = row * CELL // SCALE, col * CELL // SCALE
-                    window = small[top : top + side, left : left + side]
-                    errors = ((templates - window) ** 2).mean((1, 2, 3)) / energy
-                    index = int(errors.argmin())
-                    if errors[index] < best:
-                        best = float(errors[index])
-                        kind, style, _ = self.keys[cells][index]
-                        answer = (kind, style)
-        # Plain ground is explained to 1 by every sticker: nothing stands there.
-        return answer if best < 0.9 else ("", "")
-
-    def read(self, picture: Picture, line: str) -> list[str]:
-        """The words on a line of the picture, lower case: what stands there read in one piece, and its parts."""
-        top = LINE_ROWS[line] * CELL
-        band = Image.fromarray(picture[top : top + 2 * CELL])
-        # Detection wants margins and letters of a usual size.
-        framed = Image.new("RGB", (band.width + 64, band.height + 64), band.getpixel((2, 2)))
-        framed.paste(band, (32, 32))
-        large = framed.resize((framed.width * 2, framed.height * 2), Image.Resampling.BICUBIC)
-        found = self.reader(np.asarray(large)[..., ::-1])
-        boxes, texts = getattr(found, "boxes", None), getattr(found, "txts", None)
-        if boxes is None or texts is None:
-            return []
-        ordered = sorted(zip(boxes, texts, strict=True), key=lambda pair: float(pair[0][:, 0].min()))
-        parts = [word for _, text in ordered for word in text.lower().split()]
-        return list(dict.fromkeys([*parts, "".join(parts)])) if parts else []
-
-
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    height, width = picture.shape[:2]
-    blocks = picture.reshape(height // SCALE, SCALE, width // SCALE, SCALE, 3)
-    small: NDArray[np.float32] = (blocks.mean((1, 3)) / 255).astype(np.float32)
-    return small
-
-
-def _on(color: tuple[int, int, int], sticker: Picture) -> Picture:
-    canvas = np.empty((*sticker.shape[:2], 3), dtype=np.uint8)
-    canvas[:] = color
-    paste(canvas, sticker, 0, 0)
-    return canvas
-
-
-def ground_of(picture: Picture) -> str:
-    """The ground whose colour is nearest to most of the picture."""
-    colors = np.array(list(GROUNDS.values()), dtype=np.float32)
-    pixels = picture[::SCALE, ::SCALE].reshape(-1, 1, 3).astype(np.float32)
-    nearest = ((pixels - colors) ** 2).sum(-1).argmin(-1)
-    return list(GROUNDS)[int(np.bincount(nearest, minlength=len(colors)).argmax())]
-
-
-def likeness(wanted: str, read: str) -> float:
-    """1 - Levenshtein distance / length of the longer."""
-    row = list(range(len(read) + 1))
-    for i, letter in enumerate(wanted, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(read, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (letter != other))
-    return 1 - row[-1] / max(len(wanted), len(read), 1)
-
-
-# -- the evaluation --------------------------------------------------------------------------------------------------
-
-
-def paint(engine: Engine, case: Case, seed: int) -> Picture:
-    for event in engine.run(Request(prompt=case.prompt, seed=seed)):
+def paint(engine: Engine, request: Request) -> Picture:
+    for event in engine.run(request, previews=False):
         if isinstance(event, Result):
             return np.asarray(event.image.convert("RGB"))
-        assert not isinstance(event, Progress) or event.total
     raise AssertionError("the engine ended without a result")
 
 
+# -- ceilings ----------------------------------------------------------------------------------------------------------
+
+
+class Ceilings:
+    """Marks of the wanted pictures after a round trip through a VAE, kept in the work folder."""
+
+    def __init__(self, vae: AutoencoderKL, marker: Marker, work: Path) -> None:
+        self.vae, self.marker = vae, marker
+        self.path = work / "ceilings" / f"{_digest(vae)}.json"
+        self.kept: dict[str, Marks] = {}
+        if self.path.exists():
+            self.kept = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def of(self, each: Sample) -> Marks:
+        key = hashlib.sha256(repr((each, sorted(self.marker.stickers), self.marker.world.things)).encode()).hexdigest()
+        if key not in self.kept:
+            self.kept[key] = self.marker.mark(round_trip(self.vae, render(each.scene, self.marker.art)), each)
+        return self.kept[key]
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+        def write(file: IO[bytes]) -> None:
+            file.write(json.dumps(self.kept).encode())
+
+        files.write_whole(self.path, write)
+
+
+def _digest(vae: AutoencoderKL) -> str:
+    digest = hashlib.sha256(repr(sorted(vae.config.items())).encode())
+    for name, value in vae.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 @torch.no_grad()
-def round_trip(engine: Engine, picture: Picture) -> Picture:
-    """The picture through the checkpoint's VAE and back."""
-    pixels = latents.to_tensor(Image.fromarray(picture)).to(engine.stack.device, engine.stack.dtype)
-    back = latents.decode(engine.stack.vae, latents.encode(engine.stack.vae, pixels))
+def round_trip(vae: AutoencoderKL, picture: Picture) -> Picture:
+    """The picture through a VAE and back."""
+    pixels = latents.to_tensor(Image.fromarray(picture)).to(vae.device, vae.dtype)
+    back = latents.decode(vae, latents.encode(vae, pixels))
     return np.asarray(latents.to_picture(back[0] if back.dim() == 4 else back))
 
 
-def evaluate(checkpoint: str, art: Art, *, cases: int = 100, sheet: Path | None = None) -> dict[str, object]:
-    """The scores as plain numbers, `cases`, and the maps `intervals` (95 %) and `ceilings`."""
+# -- the evaluation ----------------------------------------------------------------------------------------------------
+
+
+def cases_with(thing: str, count: int, world: World, style: str | None = None) -> list[Case]:
+    """Text-to-image of one thing among others, also of one that the world lacks; only that thing is marked."""
+    made = []
+    for index in range(count):
+        rng = scene_rng("evaluate", 3 * FIRST_SEED + index)
+        scene = sample_with(thing, rng, True, world, style)
+        prompt, _ = GRAMMARS["en"].caption(scene, rng, held_out=True)
+        asked = tuple(each for each in scene.things if each.kind == thing)
+        alone = replace(scene, things=asked, words=())
+        made.append(Case(index, Sample(task="text", language="en", prompt=prompt, references=(), scene=alone)))
+    return made
+
+
+def evaluate(
+    engine: Engine,
+    art: Art,
+    work: Path,
+    *,
+    task: str = "all",
+    cases: int = 100,
+    world: World = SHIPPED,
+    sheet: Path | None = None,
+    threads: int = 0,
+    steps: int | None = None,
+    thing: str | None = None,
+    style: str | None = None,
+) -> dict[str, Any]:
+    """The scores by name (None where there are none, with why under `reasons`), `cases` of each task, and the maps
+    `intervals` (95 %), `ceilings` and `kinds` (the exercises of edit and style one by one).
+
+    steps: of the decoder; None = the checkpoint's own. threads: of the OCR, 0 = its own choice. thing, style:
+    `cases_with` them in place of the tasks.
+    """
+    if thing:
+        task, asked = "text", cases_with(thing, cases, world, style)
+        world = replace(world, things=(*world.things, *({thing} - {*world.things})))
+    else:
+        asked = list(_asked(task, cases, world))
+    marker = Marker(art, world, threads)
+    ceilings = Ceilings(engine.stack.vae, marker, work)
+    marks: Marks = {}
+    best: Marks = {}
+    shown: list[tuple[Sample, Picture]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        requests = [replace(request_of(case, art, Path(folder)), steps=steps) for case in asked]
+        for case, picture in zip(asked, _painted(engine, requests), strict=True):
+            add(marks, marker.mark(picture, case.sample))
+            add(best, ceilings.of(case.sample))
+            shown.append((case.sample, picture))
+    ceilings.save()
+    if sheet:
+        answers_sheet(shown, art).save(sheet)
+    return report(marks, best, cases, task, world)
+
+
+def _asked(task: str, count: int, world: World) -> Iterator[Case]:
+    if task != "all" and task not in TASKS:
+        raise TrainingError(f"There is no task {task!r}; choose one of: {', '.join(TASKS)}, all.")
+    for name in TASKS if task == "all" else (task,):
+        if task != "all" or set(TASKS[name]) <= set(world.tasks):
+            yield from cases(count, name, world)
+
+
+def _painted(engine: Engine, requests: Sequence[Request]) -> Iterator[Picture]:
     from tqdm import tqdm
 
-    engine = Engine.load(checkpoint)
-    marker, asked = Marker(art), _cases(cases)
-    marks, ceiling, pictures = Marks(), Marks(), []
-    for index, case in enumerate(tqdm(asked, desc="evaluating", disable=None)):
-        picture = paint(engine, case, seed=index)
-        marker.mark(picture, case.scene, marks)
-        marker.mark(round_trip(engine, render(case.scene, art)), case.scene, ceiling)
-        pictures.append(picture)
-    if sheet:
-        contact_sheet(pictures).save(sheet)
-    return {**marks.means(), "cases": cases, "intervals": marks.intervals(), "ceilings": ceiling.means()}
+    for request in tqdm(requests, desc="evaluating", disable=None):
+        yield paint(engine, request)
 
 
-_cases = cases
+def report(marks: Marks, best: Marks, count: int, task: str, world: World) -> dict[str, Any]:
+    reasons = {}
+    for score, owner in SCORES.items():
+        if not set(TASKS[owner]) <= set(world.tasks):
+            reasons[score] = f"The world of level {world.level} has no task {owner}."
+        elif task not in ("all", owner):
+            reasons[score] = f"The task {owner} was not asked for."
+        elif score == "word_accuracy_zh" and "zh" not in world.languages and not world.greetings:
+            reasons[score] = f"The world of level {world.level} has no Chinese."
+        elif not marks.get(score):
+            reasons[score] = "None of these cases has anything to mark."
+    there = [score for score in SCORES if score not in reasons]
+    kinds = {name.removeprefix("task:"): mean(values) for name, values in marks.items() if name.startswith("task:")}
+    return {
+        **{score: mean(marks[score]) if score in there else None for score in SCORES},
+        "cases": count,
+        "intervals": {score: interval(marks[score]) for score in there},
+        "ceilings": {score: mean(best[score]) for score in there},
+        "kinds": kinds,
+        "reasons": reasons,
+    }
 
 
-def table(report: Mapping[str, object]) -> str:
+def table(report: Mapping[str, Any]) -> str:
     """The report for people."""
-    intervals, ceilings = report["intervals"], report["ceilings"]
-    assert isinstance(intervals, dict)
-    assert isinstance(ceilings, dict)
-    lines = [f"{report['cases']} cases", f"{'':16}{'score':>8}{'95 %':>18}{'ceiling':>10}"]
-    for name, (low, high) in intervals.items():
-        score = report[name]
-        lines.append(f"{name:16}{score:8.3f}{f'{low:.3f} - {high:.3f}':>18}{ceilings[name]:10.3f}")
+    lines = [f"{report['cases']} cases a task", f"{'':18}{'score':>8}{'95 %':>18}{'ceiling':>10}"]
+    for name, (low, high) in report["intervals"].items():
+        digits = 2 if name.endswith("psnr") else 3
+        between = f"{low:.{digits}f} - {high:.{digits}f}"
+        lines.append(f"{name:18}{report[name]:8.{digits}f}{between:>18}{report['ceilings'][name]:10.{digits}f}")
+    lines += [f"  {name:16}{value:8.3f}" for name, value in report["kinds"].items()]
+    lines += [f"{name:18}{'-':>8}  {reason}" for name, reason in report["reasons"].items()]
     return "\n".join(lines)
+
+
+# -- adding up ---------------------------------------------------------------------------------------------------------
+
+
+def add(into: Marks, marks: Mapping[str, list[float]]) -> None:
+    for name, values in marks.items():
+        into.setdefault(name, []).extend(values)
+
+
+def mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """95 %: Wilson's (1927) for shares of right and wrong, the normal one for other numbers."""
+    count = len(values)
+    if not count:
+        return 0.0, 1.0
+    share, z = sum(values) / count, 1.96
+    if not set(values) <= {0.0, 1.0}:
+        half = z * float(np.std(values)) / math.sqrt(count)
+        return round(share - half, 4), round(share + half, 4)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)

@@ -3,6 +3,10 @@
 A stage gives its modules and a function from a step to a loss; the loop owns everything else. The state of a run is
 one file in the work folder, written atomically every few minutes, and holds plain tensors only, so that it is read
 without unpickling.
+
+Started as several processes (accelerate finds out), every one computes the loss of other data, their gradients are
+averaged before each step, and the first process writes state and log: a step is then as good as one with the batches of
+all together. The stages call submodules directly, so that gradients are averaged here and not by a wrapper's hooks.
 """
 
 from __future__ import annotations
@@ -10,18 +14,21 @@ from __future__ import annotations
 import csv
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, reduce
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glmimage.errors import TrainingError
 
 Metrics = Mapping[str, float]
 LossOf = Callable[[int, float], tuple[Tensor, Metrics]]
-"""(step, share of the run that is done) -> (loss, what to log)."""
+"""(number of the batch: the step, where one process trains; share of the run that is done) -> (loss, what to log)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +71,8 @@ class Run:
 
     def __init__(self, name: str, work: Path, modules: Mapping[str, nn.Module], schedule: Schedule) -> None:
         self.name, self.schedule = name, schedule
+        # The stages compute on the CPU; without this a machine's graphics cards would be asked to add up.
+        self.processes = PartialState(cpu=True)
         self.modules = nn.ModuleDict(modules)
         self.state_file = work / f"{name}.pt"
         self.log_file = work / f"{name}.csv"
@@ -71,6 +80,8 @@ class Run:
         self.step = 0
         self.optimizers = list(_optimizers(self.modules, schedule))
         self.average = {key: value.detach().clone() for key, value in self._weights()} if schedule.ema else {}
+        self.batch: dict[str, Tensor] = {}
+        """What a stage's loss was last computed from, by its own names: kept on disk where that is not finite."""
 
     def _weights(self) -> list[tuple[str, Tensor]]:
         return [(key, value) for key, value in self.modules.state_dict().items() if value.is_floating_point()]
@@ -88,6 +99,8 @@ class Run:
         return True
 
     def save(self) -> None:
+        if not self.processes.is_main_process:
+            return
         partial = self.state_file.with_suffix(".partial")
         state = {
             "modules": self.modules.state_dict(),
@@ -98,8 +111,10 @@ class Run:
         try:
             torch.save(state, partial)
         except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
             raise TrainingError(
-                f"The state of {self.name} could not be written to {partial.parent}: {error}."
+                f"The state of {self.name} could not be written to {partial.parent} ({str(error).splitlines()[0]});"
+                " make room there, then the same command goes on from the state before."
             ) from error
         partial.replace(self.state_file)
 
@@ -109,14 +124,18 @@ class Run:
         saved = logged = time.monotonic()
         since = self.step
         parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        count, own = self.processes.num_processes, self.processes.process_index
+        self._begin_alike()
         while self.step < self.schedule.steps:
-            loss, metrics = loss_of(self.step, self.step / self.schedule.steps)
-            if not torch.isfinite(loss):
+            loss, metrics = loss_of(self.step * count + own, self.step / self.schedule.steps)
+            # Of all processes: where one stops, all do.
+            if not torch.isfinite(loss.detach() if count == 1 else reduce(loss.detach(), "mean")):
                 raise TrainingError(
-                    f"The loss of {self.name} is {loss.item()} at step {self.step};"
+                    f"The loss of {self.name} is {loss.item()} at step {self.step}{self._keep_batch()};"
                     " start again from the last state with a lower rate."
                 )
             loss.backward()
+            self._average(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
@@ -140,6 +159,32 @@ class Run:
         self.save()
 
     @torch.no_grad()
+    def _begin_alike(self) -> None:
+        """What was drawn at random, and is not stored yet, is the first process's everywhere."""
+        if self.processes.num_processes > 1:
+            for value in (*self.modules.state_dict().values(), *self.average.values()):
+                value.copy_(broadcast(value.clone()))
+
+    @torch.no_grad()
+    def _average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Gradients become the mean over all processes; one that has none counts as zero."""
+        if self.processes.num_processes == 1:
+            return
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        mean = reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
+        for parameter, part in zip(parameters, mean.split([grad.numel() for grad in grads]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def _keep_batch(self) -> str:
+        """Writes the batch; says where, as a part of a sentence."""
+        which = f"-{self.processes.process_index}" if self.processes.num_processes > 1 else ""
+        path = self.log_file.with_name(f"{self.name}-batch-{self.step}{which}.safetensors")
+        if not self.batch:
+            return ""
+        save_file({name: part.detach().contiguous().clone() for name, part in self.batch.items()}, path)
+        return f" (its batch is in {path})"
+
+    @torch.no_grad()
     def _follow(self) -> None:
         if not self.schedule.ema:
             return
@@ -154,6 +199,8 @@ class Run:
             self.modules.load_state_dict({**self.modules.state_dict(), **self.average})
 
     def _log(self, row: Mapping[str, float]) -> None:
+        if not self.processes.is_main_process:
+            return
         rows: list[dict[str, str]] = []
         if self.log_file.exists():
             with self.log_file.open(newline="", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from glmimage.train.art import Art, chinese_font
 from glmimage.train.edits import WHOLE, Sample, sample
 from glmimage.train.layout import render
 from glmimage.train.loop import scene_rng
-from glmimage.train.world import FULL, World
+from glmimage.train.world import FULL, World, caption, sample_scene, sample_with
 
 GAP = 8
 NARROWEST = 300
@@ -49,10 +50,34 @@ def world_sheet(
     return _flow([_card(each, art, font) for each in samples], width)
 
 
-def _card(each: Sample, art: Art, font: ImageFont.FreeTypeFont) -> Image.Image:
+def captioned_pictures(
+    folder: Path, art: Art, world: World, count: int, thing: str | None = None, style: str | None = None
+) -> None:
+    """Pictures of a world with their captions beside them, as `lora` learns from: 000.png, 000.txt ...
+
+    `thing`, `style`: as in `sample_with`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        rng = scene_rng("train", index)
+        scene = sample_with(thing, rng, False, world, style) if thing else sample_scene(rng, world=world)
+        path = folder / f"{index:03d}.png"
+        Image.fromarray(render(scene, art)).save(path)
+        path.with_suffix(".txt").write_text(caption(scene, rng)[0] + "\n", encoding="utf-8")
+
+
+def answers_sheet(answers: Sequence[tuple[Sample, NDArray[np.uint8]]], art: Art, width: int = 1600) -> Image.Image:
+    """Exercises with the pictures that a model gave: references > its picture, prompt below."""
+    font = ImageFont.truetype(str(chinese_font()), FONT_SIZE)
+    return _flow([_card(each, art, font, picture) for each, picture in answers], width)
+
+
+def _card(
+    each: Sample, art: Art, font: ImageFont.FreeTypeFont, picture: NDArray[np.uint8] | None = None
+) -> Image.Image:
     wanted = render(each.scene, art)
-    panels = [*(render(scene, art) for scene in each.references), wanted]
-    if each.task in WHOLE:
+    panels = [*(render(scene, art) for scene in each.references), wanted if picture is None else picture]
+    if each.task in WHOLE and picture is None:
         kept = each.kept(art)[..., None]
         panels.append(np.where(kept, wanted // KEPT_DARK, 255).astype(np.uint8))
     width = max(NARROWEST, sum(panel.shape[1] + GAP for panel in panels) - GAP)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel, GlmImageVQVAE
 
+from glmimage.errors import TrainingError
 from glmimage.train.art import Art
 from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
 from glmimage.train.world import CLASSES, GROUNDS, LABELS, labels, render, sample_scene
@@ -183,6 +184,8 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
     direct = Reader(visual.config.hidden_size, visual.config.patch_size)
     modules = {"visual": visual, "vqvae": vqvae, "reader": reader, "direct": direct, "codebook": codebook}
     run = Run("tokenizer", work, modules, schedule)
+    if run.processes.num_processes > 1:
+        raise TrainingError("The tokenizer's codebook follows the batches of one process; start this stage as one.")
     run.resume()
     weight = vqvae.quantize.embedding.weight.data
     memory: list[Tensor] = []
@@ -190,6 +193,7 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
         pixels, grid = batch_of("train", step * schedule.batch, schedule.batch, art)
+        run.batch = {"pixels": pixels, "labels": grid}
         weights = cell_weights(grid)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = features(visual, pixels)

@@ -21,6 +21,8 @@ from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
 from glmimage.train.world import SIDE, render, sample_scene
 
 CROP = 128
+AFTER_VAE = 10_000
+"""The first step whose pictures the decoder half alone learns from."""
 KL = 3e-4
 LATENT_NOISE = 0.1
 """Spread of noise on the latents in training: a decoder that shrugs at it shrugs at a diffusion model's small errors
@@ -95,11 +97,8 @@ def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, f
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
-        crops = []
-        for picture in pictures("train", step * schedule.batch, schedule.batch, art):
-            top, left = (8 * torch.randint(0, (SIDE - CROP) // 8 + 1, (2,), generator=generator)).tolist()
-            crops.append(picture[:, top : top + CROP, left : left + CROP])
-        batch = torch.stack(crops)
+        batch = _crops(step, schedule.batch, art, generator)
+        run.batch = {"pixels": batch}
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(batch).latent_dist
             latents = posterior.mean + torch.exp(0.5 * posterior.logvar) * torch.randn(
@@ -109,8 +108,7 @@ def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, f
             made = vae.decode(latents).sample
         rebuilt = reconstruction_loss(made.float(), batch)
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
-        psnr = -10 * torch.log10(((made.float().clamp(-1, 1) - batch) ** 2).mean() / 4)
-        metrics = {"rebuilt": rebuilt.item(), "kl": kl.item(), "psnr": psnr.item()}
+        metrics = {"rebuilt": rebuilt.item(), "kl": kl.item(), "psnr": _psnr(made, batch)}
         return rebuilt + KL * kl, metrics
 
     run.train(loss_of)
@@ -118,6 +116,40 @@ def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, f
     measured = measure_latents(vae, art)
     (work / "latents.json").write_text(json.dumps(measured), encoding="utf-8")
     return run
+
+
+def train_vae_decoder(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule) -> Run:
+    """The decoder half alone, on: the latents stay as they are, so what was trained on them stays right."""
+    run = Run("vae_decoder", work, {"vae_decoder": vae.decoder}, schedule)
+    run.resume()
+
+    def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
+        generator = torch.Generator().manual_seed(step)
+        batch = _crops(AFTER_VAE + step, schedule.batch, art, generator)
+        run.batch = {"pixels": batch}
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latents = vae.encode(batch).latent_dist.mean
+            made = vae.decode(latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)).sample
+        rebuilt = reconstruction_loss(made.float(), batch)
+        return rebuilt, {"psnr": _psnr(made, batch)}
+
+    run.train(loss_of)
+    run.load_average()
+    return run
+
+
+def _crops(step: int, count: int, art: Art, generator: torch.Generator) -> Tensor:
+    """[count, 3, CROP, CROP] on the grid of the latents, each of another picture."""
+    crops = []
+    for picture in pictures("train", step * count, count, art):
+        top, left = (8 * torch.randint(0, (SIDE - CROP) // 8 + 1, (2,), generator=generator)).tolist()
+        crops.append(picture[:, top : top + CROP, left : left + CROP])
+    return torch.stack(crops)
+
+
+def _psnr(made: Tensor, wanted: Tensor) -> float:
+    return float(-10 * torch.log10(((made.detach().float().clamp(-1, 1) - wanted) ** 2).mean() / 4))
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 A scene is a ground with one to three stickers and perhaps words, all snapped to a grid of cells of 32 px. Everything is
 drawn from a `random.Random` that the caller seeds; the same seed gives the same scene, picture and caption. The first
-level is what the shipped weights were trained on: one size, plain grounds, one word on a line, English. The second has
-everything; all that is possible at the first level is possible there.
+level is text-to-image alone: one size, plain grounds, one word on a line, English. The second adds more shapes, words
+in boxes and the tasks with references: what the shipped weights were trained on. The third has everything; all that is
+possible at one level is possible at the next.
 
 How scenes look is in `layout` and `grounds`, how they are worded in `captions` and `chinese`, tasks with references in
 `edits`; the names that trainers and tests need are here, too.
@@ -12,14 +13,16 @@ How scenes look is in `layout` and `grounds`, how they are worded in `captions` 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glmimage.errors import TrainingError
 from glmimage.geometry import Grid
-from glmimage.prompting import PLACES
+from glmimage.prompting import PLACES, QUOTED
 from glmimage.train import chinese
 from glmimage.train.art import CELL, STICKER_CELLS, STYLES, THINGS
 from glmimage.train.captions import (
@@ -33,6 +36,7 @@ from glmimage.train.captions import (
     Grammar,
 )
 from glmimage.train.grounds import ABOVE, BESIDE, GROUNDS, INKS, LANDSCAPES, contrasting
+from glmimage.train.instructions import INSTRUCTIONS
 from glmimage.train.layout import (
     ALL_CLASSES,
     GRID,
@@ -83,6 +87,7 @@ __all__ = [
     "SMALL",
     "STYLE_WORDS",
     "SYNONYMS",
+    "TASKED",
     "WORDLESS_FRAMES",
     "WORDS",
     "WORLDS",
@@ -124,7 +129,7 @@ class World:
     @property
     def classes(self) -> dict[str, int]:
         """How many classes each of `LABELS` has here."""
-        if self.level > 1:
+        if self.level > 2:
             return dict(ALL_CLASSES)
         return {
             "thing": len(self.things) + 1,
@@ -137,8 +142,28 @@ class World:
 
 
 SMALL = World(level=1, things=tuple(THINGS)[:33], grids={SQUARE: 1}, arrangements={"line": 1})
-FULL = World(
+EVERY_TASK = (
+    "text",
+    "regions",
+    "replace",
+    "remove",
+    "add",
+    "background",
+    "word",
+    "style",
+    "style_reference",
+    "subjects",
+)
+TASKED = World(
     level=2,
+    things=SMALL.things,
+    # No side of 384 px with another: stickers are larger there.
+    grids={SQUARE: 16, (8, 6): 1, (6, 8): 1, (10, 8): 1, (8, 10): 1, (12, 8): 1, (8, 12): 1},
+    arrangements={"line": 6, "stack": 1, "apart": 1, "boxes": 4},
+    tasks=EVERY_TASK,
+)
+FULL = World(
+    level=3,
     things=tuple(THINGS),
     grounds=(*GROUNDS, *LANDSCAPES),
     two_tone=0.2,
@@ -163,21 +188,10 @@ FULL = World(
     arrangements={"line": 5, "stack": 2, "apart": 2, "boxes": 3},
     languages=("en", "en", "zh"),
     greetings=0.35,
-    tasks=(
-        "text",
-        "regions",
-        "replace",
-        "remove",
-        "add",
-        "background",
-        "word",
-        "style",
-        "style_reference",
-        "subjects",
-    ),
+    tasks=EVERY_TASK,
 )
-WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, FULL)}
-SHIPPED = SMALL
+WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, TASKED, FULL)}
+SHIPPED = TASKED
 """What the weights in assets/miniature were trained on."""
 CLASSES = SMALL.classes
 GRAMMARS: Mapping[str, Grammar] = {grammar.language: grammar for grammar in (Grammar(), chinese.Chinese())}
@@ -200,6 +214,27 @@ def sample_scene(
     while True:
         scene = _try_scene(rng, held_out, word_share, world, arrangement)
         if scene is not None:
+            return scene
+
+
+def sample_with(thing: str, rng: random.Random, held_out: bool, world: World, style: str | None = None) -> Scene:
+    """A scene in which a thing stands once, also one that the world lacks; with a `style` in that, alone, not small.
+
+    Raises TrainingError for what nobody drew.
+    """
+    for name, asked, known in (("thing", thing, THINGS), ("style", style, STYLES)):
+        if asked is not None and asked not in known:
+            raise TrainingError(f"There is no art for the {name} {asked!r}; choose one of: {', '.join(known)}.")
+    if thing not in world.things:
+        world = replace(world, things=(*world.things, thing))
+    while True:
+        scene = sample_scene(rng, held_out, 0.0 if style else 0.3, world)
+        # Chosen to be there, not waited for.
+        first = replace(scene.things[0], kind=thing)
+        if style and first.cells > min(sticker_sizes(scene.grid)):
+            return replace(scene, things=(replace(first, style=style),))
+        scene = replace(scene, things=(first, *scene.things[1:]))
+        if not style and sum(each.kind == thing for each in scene.things) == 1:
             return scene
 
 
@@ -357,9 +392,10 @@ def caption(
 
 
 def describe(world: World = SHIPPED) -> dict[str, object]:
-    """What a world contains, for `world.json`: things with synonyms, styles, grounds, places, lettering."""
+    """What a world contains, for `world.json`: things with synonyms, styles, grounds, places, lettering, all words."""
     lettering: dict[str, object] = {
         "letters": LETTERS,
+        "letter": [CELL, 2 * CELL],
         "longest": LONGEST,
         "lines": list(LINES),
         "colors": list(INKS),
@@ -371,18 +407,19 @@ def describe(world: World = SHIPPED) -> dict[str, object]:
         "places": [place for row in PLACES for place in row],
         "lettering": lettering,
         "languages": sorted(set(world.languages)),
+        "words": spoken(world),
     }
     if world.level > 1:
-        lettering |= {
-            "arrangements": list(world.arrangements),
-            "greetings": list(GREETINGS),
-            "longest_greeting": LONGEST_GREETING,
+        lettering |= {"arrangements": list(world.arrangements)}
+        described |= {
+            "sizes": [f"{cols * CELL}x{rows * CELL}" for rows, cols in world.grids],
+            "tasks": list(world.tasks),
         }
+    if world.level > 2:
+        lettering |= {"greetings": list(GREETINGS), "longest_greeting": LONGEST_GREETING}
         described |= {
             "landscapes": list(LANDSCAPES),
             "two_tone": [ABOVE.strip(), BESIDE.strip()],
-            "sizes": [f"{cols * CELL}x{rows * CELL}" for rows, cols in world.grids],
-            "tasks": list(world.tasks),
             "names_zh": {
                 "things": {kind: list(chinese.NAMES[kind][1:]) for kind in world.things},
                 "styles": {style: list(names) for style, names in chinese.STYLES.items()},
@@ -391,3 +428,35 @@ def describe(world: World = SHIPPED) -> dict[str, object]:
             },
         }
     return described
+
+
+CAPTIONS_HEARD = 3000
+"""Captions of a language from which its words are gathered: enough for every name and sentence frame to occur."""
+_SPOKEN = re.compile("[0-9a-z]+|[\u3400-\u9fff]")
+
+
+def spoken(world: World) -> list[str]:
+    """Every word that prompts of a world are made of, sorted, in small letters: English words, Chinese characters.
+
+    Not those between quotation marks, which may say anything.
+    """
+    rng = random.Random(0)
+    said = [
+        caption(sample_scene(rng, world=world), rng, language=language)[0]
+        for language in sorted(set(world.languages))
+        for _ in range(CAPTIONS_HEARD)
+    ]
+    # The tasks name their parts, "subjects" the pictures that its nouns come from.
+    said += [
+        re.sub(r"\{[a-z]+\}", " ", frame)
+        for task, frames in INSTRUCTIONS.items()
+        if task.removeprefix("only_") in world.tasks
+        for language in set(world.languages)
+        for frame in frames[language]
+    ]
+    if "subjects" in world.tasks:
+        thing = sample_scene(rng, world=world).things[0]
+        for language in set(world.languages):
+            grammar = GRAMMARS[language]
+            said += [grammar.pictured(thing.kind, number, rng) for number in range(4) for _ in range(50)]
+    return sorted({word for text in said for word in _SPOKEN.findall(re.sub(QUOTED, " ", text.lower()))})

@@ -1,0 +1,270 @@
+"""Gallery: everything that was made, found again, sorted, compared, sent on and given away.
+
+The wall is one gr.HTML whose script (assets/gallery.js) asks the functions below for pages, pictures and deeds; only
+what concerns other widgets (sending to a tab, comparing) is an event. What a browser says is taken for what it is: keys
+are looked up, uploads are opened only where Gradio put them. Knows neither the index nor how marks are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from app import gallery
+from app.easel import file_url
+from app.gallery import Roads
+from app.history import History, Query
+from app.page import QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.presets import ROOT
+from app.wall import TASK_TABS
+from app.words import label
+from glmimage.errors import GLMImageError, PictureError
+
+SCRIPT = ROOT / "assets" / "gallery.js"
+PARTS: tuple[Cargo, ...] = ("settings", "prompt", "seed", "layout")
+LARGEST_DEED = 5000
+"""Pictures that one click may concern."""
+
+Ask = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+def _said(answer: Callable[[Gallery, Visit, Ask], Answer]) -> Callable[[Gallery, Ask], Answer]:
+    """What the script calls: a fault is answered as a sentence, and so is nonsense."""
+
+    @wraps(answer)
+    def answered(self: Gallery, ask: Ask) -> Answer:
+        try:
+            return answer(self, self._page.visit({self._page.who: str(ask.get("who", ""))}), ask)
+        except GLMImageError as error:
+            return {"error": str(error)}
+
+    return answered
+
+
+class Gallery:
+    """The tab."""
+
+    name: ClassVar[str] = "gallery"
+    accepts: ClassVar[frozenset[Cargo]] = frozenset({"picture"})
+
+    def build(self, page: Page) -> Ports:
+        self._page = page
+        self._wall = gr.HTML(
+            "",
+            html_template='<div class="place"></div>',
+            js_on_load=SCRIPT.read_text(encoding="utf-8"),
+            server_functions=self._functions(),
+            apply_default_css=False,
+            elem_id="gallery",
+            news="",
+            chosen="",
+        )
+        with gr.Column(visible=False, elem_id="compare", elem_classes="compare") as self._compare:
+            close = gr.Button(cast(str, label("gallery.close")), elem_id="compare-close", scale=0)
+            self._slider = gr.ImageSlider(
+                label=cast(str, label("gallery.compare.title")),
+                type="filepath",
+                interactive=False,
+                buttons=[],
+                elem_id="compare-slider",
+            )
+        outputs: list[Any] = [*page.mail, self._compare, self._slider]
+        self._wall.act(self._act, {page.who}, outputs, **QUIET)
+        close.click(lambda: gr.update(visible=False), None, self._compare, **QUIET)
+        return Ports(set(), [self._wall])
+
+    def look(self, visit: Visit, values: Values) -> Updates:
+        """Says that there may be something new; the script asks what."""
+        return {self._wall: gr.HTML(news=_newest(visit))}
+
+    def receive(self, parcel: Parcel, visit: Visit, values: Values) -> Updates:
+        """Opens the picture."""
+        return {self._wall: gr.HTML(news=_newest(visit), chosen=f"{parcel.key} {parcel.number}")}
+
+    def _functions(self) -> list[Callable[[Ask], Answer]]:
+        """Plain functions, by the names under which the script knows them."""
+
+        def enter(ask: Ask) -> Answer:
+            return self._enter(ask)
+
+        def shots(ask: Ask) -> Answer:
+            return self._shots(ask)
+
+        def show(ask: Ask) -> Answer:
+            return self._show(ask)
+
+        def deed(ask: Ask) -> Answer:
+            return self._deed(ask)
+
+        def pack(ask: Ask) -> Answer:
+            return self._pack(ask)
+
+        def adopt(ask: Ask) -> Answer:
+            return self._adopt(ask)
+
+        return [enter, shots, show, deed, pack, adopt]
+
+    @_said
+    def _enter(self, visit: Visit, ask: Ask) -> Answer:
+        return {"html": gallery.frame(visit.words)}
+
+    @_said
+    def _shots(self, visit: Visit, ask: Ask) -> Answer:
+        """One page of thumbnails; with the first one what stands above them."""
+        styles = {preset.key: preset for preset in visit.library.presets("style")}
+        style = styles.get(str(ask.get("style", "")))
+        query = _query(ask, tuple(style.words.values()) if style else ())
+        found = visit.history.search(query)
+        answer: Answer = {
+            "html": gallery.shots(found.pictures, visit.history, visit.words),
+            "cursor": found.cursor,
+            "told": gallery.summary(found, visit.words),
+            "unread": found.unread,
+        }
+        if not query.cursor:
+            titles = [(key, preset.title(visit.words.language)) for key, preset in styles.items()]
+            counts = visit.history.counts()
+            answer["sieve"] = gallery.sieve(query, counts, visit.words)
+            answer["tools"] = gallery.tools(query, counts, titles, style.key if style else "", visit.words)
+        return answer
+
+    @_said
+    def _show(self, visit: Visit, ask: Ask) -> Answer:
+        """One picture with everything."""
+        key, history = str(ask.get("key", "")), visit.history
+        picture = history.find(key) or history.find_trashed(key)
+        entry = history.entry(key) if picture else None
+        if picture is None or entry is None:
+            return {"error": visit.words("gallery.gone"), "gone": True}
+        settings = history.settings(picture)
+        family = gallery.lineage(entry, history.lineage(key), history, visit.words)
+        roads = self._roads(settings.request.task if settings else "text")
+        return {"html": gallery.viewer(entry, settings, family, roads, visit.words)}
+
+    @_said
+    def _deed(self, visit: Visit, ask: Ask) -> Answer:
+        """Stars, tags, throws away, brings back, deletes."""
+        history, words = visit.history, visit.words
+        keys = [str(key) for key in ask.get("keys", ())][:LARGEST_DEED]
+        tag = str(ask.get("tag", ""))
+        match ask.get("act"):
+            case "star" | "unstar":
+                return {"keys": history.star(*keys, on=ask["act"] == "star")}
+            case "tag":
+                return {"keys": history.tag(*keys, add=[tag])}
+            case "untag":
+                return {"keys": history.tag(*keys, remove=[tag])}
+            case "discard":
+                done = history.trash(*keys)
+                return {"keys": done, "told": words("gallery.trashed", count=len(done)), "undo": words("gallery.undo")}
+            case "restore":
+                done = history.restore(*keys)
+                return {"keys": done, "told": words("gallery.restored", count=len(done))}
+            case "delete" if keys:
+                return {"keys": keys, "told": words("gallery.deleted", count=history.empty_trash(*keys))}
+            case "empty":
+                return {"keys": [], "told": words("gallery.deleted", count=history.empty_trash())}
+        return {"keys": []}
+
+    @_said
+    def _pack(self, visit: Visit, ask: Ask) -> Answer:
+        """A zip of several pictures, or one without its settings."""
+        keys, strip = [str(key) for key in ask.get("keys", ())][:LARGEST_DEED], ask.get("strip") is True
+        path = visit.history.bare(keys[0]) if len(keys) == 1 and strip else visit.history.zip(keys, strip)
+        return {"url": file_url(path), "name": path.name}
+
+    @_said
+    def _adopt(self, visit: Visit, ask: Ask) -> Answer:
+        """Takes in a file that the browser has just uploaded."""
+        path = _uploaded(str(ask.get("path", "")))
+        try:
+            adopted = visit.history.adopt(path)
+        finally:
+            path.unlink(missing_ok=True)
+        words = visit.words
+        told = words("gallery.adopted.partly" if adopted.missing else "gallery.adopted")
+        return {
+            "key": adopted.picture.key,
+            "told": words("gallery.known") if adopted.known else told,
+            "missing": list(adopted.missing),
+        }
+
+    def _act(self, values: Values, event: gr.EventData) -> Updates:
+        """A click that concerns other widgets than the wall."""
+        nothing: Updates = {self._page.post: gr.skip()}
+        history = self._page.visit(values).history
+        key, to = str(event.key), str(event.to)
+        match event.act:
+            case "send" if event.cargo in ("picture", *PARTS):
+                return self._page.send(to, event.cargo, key)
+            case "compare":
+                return self._side_by_side(history, key, to) or nothing
+        return nothing
+
+    def _side_by_side(self, history: History, one: str, other: str) -> Updates:
+        left, right = history.find(one), history.find(other)
+        if left is None or right is None:
+            return {}
+        pair = tuple(str(path) for path in history.pair(left, right))
+        return {self._compare: gr.update(visible=True), self._slider: gr.update(value=pair)}
+
+    def _roads(self, task: str) -> Roads:
+        """Which tabs take the picture, and which its settings: the one that it was made in, where that does."""
+        parts: dict[str, str] = {}
+        for part in PARTS:
+            takers = self._page.takers(part, self.name)
+            if takers:
+                home = TASK_TABS.get(task, task)
+                parts[part] = home if home in takers else takers[0]
+        return Roads(pictures=tuple(self._page.takers("picture", self.name)), parts=parts)
+
+
+def _newest(visit: Visit) -> str:
+    """Changes when there is something new to see; steps of the work in hand are none."""
+    return next((picture.key for picture in visit.history.newest(1)), "")
+
+
+def _query(ask: Ask, wordings: tuple[str, ...]) -> Query:
+    """What the script asks for; nonsense asks for nothing in particular."""
+    return Query(
+        text=str(ask.get("text", "")),
+        wordings=wordings,
+        task=str(ask.get("task", "")),
+        star=ask.get("star") is True,
+        tag=str(ask.get("tag", "")),
+        since=_day(ask.get("since")),
+        until=_day(ask.get("until")),
+        trashed=ask.get("trashed") is True,
+        cursor=str(ask.get("cursor", "")),
+        limit=_limit(ask.get("limit")),
+    )
+
+
+def _day(text: object) -> date | None:
+    try:
+        return date.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _limit(number: object) -> int:
+    return number if isinstance(number, int) else Query().limit
+
+
+def _uploaded(name: str) -> Path:
+    """The file under a path that a browser names, where Gradio put it and nowhere else. Raises PictureError."""
+    folder, path = Path(get_upload_folder()).resolve(), Path(name)
+    try:
+        inside = path.resolve().is_relative_to(folder) and not path.is_symlink()
+    except (OSError, ValueError):
+        inside = False
+    if not inside or not path.is_file():
+        raise PictureError("The file did not arrive; drop it again.")
+    return path

@@ -1,0 +1,54 @@
+"""A small form for a style of one's own: a name, and the words that it adds to a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import gradio as gr
+from gradio.blocks import Block
+
+from app import easel
+from app.library import Preset
+from app.page import QUIET, Page, Updates, Values, Visit
+from app.words import label
+from glmimage.errors import GLMImageError
+
+Keep = Callable[[Preset, Visit, Values], Updates]
+
+
+class NewStyle:
+    """Made in the column that is open; hidden until `show`."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        with gr.Group(visible=False, elem_classes="small-form") as self._form:
+            self._name, self._words = (
+                gr.Textbox(label=cast(str, label(f"create.style.{name}")), elem_id=f"style-{name}", max_lines=1)
+                for name in ("name", "words")
+            )
+            self._fault = gr.HTML("", apply_default_css=False, elem_classes="complaint-part")
+            self._keep = gr.Button(cast(str, label("create.style.keep")), elem_id="style-keep")
+
+    @property
+    def outputs(self) -> list[Block]:
+        return [self._form, self._name, self._words, self._fault]
+
+    def show(self) -> Updates:
+        return {self._form: gr.update(visible=True), self._fault: ""}
+
+    def wire(self, inputs: set[Block], outputs: Sequence[Block], keep: Keep) -> None:
+        """`keep` stores the style and answers with updates of `outputs`."""
+
+        def kept(values: Values) -> Updates:
+            visit = self._page.visit(values)
+            try:
+                data = {"kind": "style", "name": values[self._name] or "", "words": values[self._words] or ""}
+                updates = keep(visit.library.check(data), visit, values)
+            except GLMImageError as error:
+                return {self._fault: easel.complaint(str(error))}
+            return updates | {self._form: gr.update(visible=False), self._name: "", self._words: "", self._fault: ""}
+
+        wide: set[Any] = {*inputs, self._name, self._words, self._page.who}
+        answers: list[Any] = [*dict.fromkeys([*outputs, *self.outputs])]
+        self._keep.click(kept, wide, answers, **QUIET)

@@ -1,0 +1,365 @@
+"""Ablations: what single decisions of the recipe are worth, in small and on a fixed budget.
+
+| name | question | arms |
+|---|---|---|
+| codes | is what semantic codes say easier to learn? | the checkpoint's codes; as many codes of reconstruction alone |
+| preview | does a preview grid help to put things in their place at 512 px? | none; with it; at a higher weight |
+| conditions | what does the decoder take from glyphs and references? | with; without |
+
+`codes` and `preview` train reduced priors from nothing, each arm twice from other seeds, for equal processor time (not
+time on the clock: the machine may be busy). Codes of reconstruction alone are the k-means centres of the cells' pixels,
+which is where a quantizer ends whose only aim is to redraw its cell. `conditions` paints with the checkpoint from the
+codes of true pictures, and gives the spread between halves of the cases.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from glmimage import latents
+from glmimage.decoder import Conditions, denoise
+from glmimage.errors import TrainingError
+from glmimage.geometry import Size
+from glmimage.glyphs import encode_glyphs
+from glmimage.models import Stack
+from glmimage.prior import generate_prior
+from glmimage.prompting import PromptIds, prompt_ids, quoted
+from glmimage.references import prepare
+from glmimage.request import Reference
+from glmimage.train import marking
+from glmimage.train.art import CELL, Art
+from glmimage.train.decoder import misspelled
+from glmimage.train.edits import Sample
+from glmimage.train.evaluate import cases
+from glmimage.train.glance import CodeTable, PriorAlone, true_codes
+from glmimage.train.layout import Scene, labels, render
+from glmimage.train.loop import scene_rng
+from glmimage.train.lora import code_losses
+from glmimage.train.release import MINIATURE, build_prior
+from glmimage.train.world import GRAMMARS, SMALL, TASKED, World, sample_scene
+
+REDUCED = replace(MINIATURE, prior_layers=3, prior_hidden=128, prior_heads=2, prior_kv_heads=1, prior_intermediate=384)
+SEEDS = (0, 1)
+BATCH = 8
+RATE = 2e-3
+SCENES, HELD_OUT = 1024, 96
+PREVIEW_WEIGHT = 3.0
+DRAWN = 24
+"""Pictures drawn for each arm of `preview`."""
+PAINTED = 40
+"""Pictures painted for each arm of `conditions`."""
+FEW_THINGS = replace(SMALL, things=SMALL.things[:8], grids={(16, 16): 1})
+"""At 512 px, small enough to be learned within the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Arm -> figure -> what each seed or half gave."""
+
+    name: str
+    budget: str
+    arms: Mapping[str, Mapping[str, Sequence[float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "budget": self.budget, "arms": self.arms}
+
+    def to_markdown(self) -> str:
+        figures = list(dict.fromkeys(figure for arm in self.arms.values() for figure in arm))
+        lines = [f"Ablation `{self.name}`: {self.budget}.", "", f"| | {' | '.join(figures)} |"]
+        lines.append("|---|" + "---|" * len(figures))
+        for name, arm in self.arms.items():
+            cells = [f"{mean(arm[figure]):.3f} ({_span(arm[figure])})" if figure in arm else "-" for figure in figures]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"
+
+
+def ablate(name: str, stack: Stack, art: Art, minutes: float) -> Table:
+    """Runs one of `ABLATIONS`; `minutes` of processor time for all its training. Raises TrainingError."""
+    if name not in ABLATIONS:
+        raise TrainingError(f"There is no ablation {name!r}; choose one of: {', '.join(ABLATIONS)}.")
+    return ABLATIONS[name](stack, art, 60 * minutes)
+
+
+# -- a reduced prior ---------------------------------------------------------------------------------------------------
+
+
+def fit(model: nn.Module, loss_of: Callable[[random.Random], Tensor], seconds: float, seed: int) -> int:
+    """Trains for so much processor time, the rate falling to zero over it; returns the steps it took."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, betas=(0.9, 0.98))
+    start, steps, done = time.process_time(), 0, 0.0
+    while done < 1:
+        loss_of(random.Random(f"{seed}:{steps}")).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (steps + 1) / 20) * (1 - done)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        steps += 1
+        done = (time.process_time() - start) / seconds
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Scenes and the codes of their grids."""
+
+    scenes: list[Scene]
+    grids: list[Tensor]
+    """[scenes, h, w] of each grid, in the order in which they are drawn."""
+    processor: Any
+
+    def prompt(self, index: int, rng: random.Random, held_out: bool = False) -> PromptIds:
+        rows, cols = self.scenes[index].grid
+        caption = GRAMMARS["en"].caption(self.scenes[index], rng, held_out)[0]
+        ids = prompt_ids(self.processor, caption, Size(cols * CELL, rows * CELL))
+        # The sizes that the prompt names are the same in all arms; what follows it differs.
+        return replace(ids, drawn=tuple((grid.shape[1], grid.shape[2]) for grid in self.grids))
+
+    def losses(self, model: Any, rows: Sequence[int], rng: random.Random, held_out: bool = False) -> list[Tensor]:
+        """[B, codes] for each grid."""
+        codes = torch.cat([grid[list(rows)].flatten(1) for grid in self.grids], 1)
+        prompts = [self.prompt(row, rng, held_out) for row in rows]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = code_losses(model, prompts, codes, torch.device("cpu"))
+        return list(found.split([grid[0].numel() for grid in self.grids], 1))
+
+
+def _reduced(stack: Stack, seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_prior(REDUCED, stack.processor.tokenizer).train()
+    model.model.visual.requires_grad_(False)
+    model.model.vqmodel.requires_grad_(False)
+    return model
+
+
+def _scenes(split: str, count: int, world: World) -> list[Scene]:
+    return [sample_scene(scene_rng(split, index), split == "evaluate", 0.0, world) for index in range(count)]
+
+
+def _train(data: _Data, stack: Stack, seconds: float, seed: int, weights: Sequence[float]) -> tuple[Any, int]:
+    model = _reduced(stack, seed)
+
+    def loss_of(rng: random.Random) -> Tensor:
+        losses = data.losses(model, rng.sample(range(len(data.scenes)), BATCH), rng)
+        parts = [weight * loss.sum() for weight, loss in zip(weights, losses, strict=True)]
+        total = sum(weight * loss.numel() for weight, loss in zip(weights, losses, strict=True))
+        return torch.stack(parts).sum() / total
+
+    steps = fit(model, loss_of, seconds, seed)
+    return model.eval(), steps
+
+
+# -- codes -------------------------------------------------------------------------------------------------------------
+
+
+def _codes(stack: Stack, art: Art, seconds: float) -> Table:
+    scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
+    pictures = [render(scene, art) for scene in scenes]
+    semantic = torch.stack([torch.from_numpy(true_codes(stack.prior, picture)) for picture in pictures])
+    count = len(semantic[:SCENES].unique())
+    redrawn = pixel_codes(pictures, count, SCENES)
+    arms: dict[str, dict[str, list[float]]] = {}
+    for name, codes in (("semantic", semantic), ("reconstruction", redrawn)):
+        arm = arms[name] = {"loss": [], "loss of stickers": [], "steps": []}
+        data = _Data(scenes[:SCENES], [codes[:SCENES]], stack.processor)
+        unseen = _Data(scenes[SCENES:], [codes[SCENES:]], stack.processor)
+        things = torch.from_numpy(np.stack([labels(scene)[0] > 0 for scene in scenes[SCENES:]])).flatten(1)
+        for seed in SEEDS:
+            model, steps = _train(data, stack, seconds / 4, seed, [1.0])
+            with torch.no_grad():
+                losses = torch.cat(
+                    [
+                        unseen.losses(model, range(first, first + BATCH), random.Random(first), held_out=True)[0]
+                        for first in range(0, HELD_OUT, BATCH)
+                    ]
+                )
+            arm["loss"].append(losses.mean().item())
+            arm["loss of stickers"].append(losses[things].mean().item())
+            arm["steps"].append(float(steps))
+    about = f"{count} codes in use, nats a code on prompts and scenes never trained on, {_time(seconds / 4)} an arm"
+    return Table("codes", f"{about}, two seeds", arms)
+
+
+def pixel_codes(pictures: Sequence[np.ndarray], count: int, learned_from: int, rounds: int = 6) -> Tensor:
+    """Codes of reconstruction alone: the nearest of `count` k-means centres of cells at a quarter of their size.
+
+    The centres are those of the first `learned_from` pictures. Returns [pictures, h, w] int64.
+    """
+    side = CELL // marking.SCALE
+    small = torch.from_numpy(np.stack([marking.shrink(picture) for picture in pictures]))
+    cells = small.unflatten(1, (-1, side)).unflatten(3, (-1, side)).permute(0, 1, 3, 2, 4, 5).flatten(3)
+    flat = cells[:learned_from].flatten(0, 2)
+    # Distinct cells, so that the many of plain ground do not take the centres.
+    distinct = flat.unique(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    centres = distinct[torch.randperm(len(distinct), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        codes = _nearest(distinct, centres)
+        sums = torch.zeros_like(centres).index_add_(0, codes, distinct)
+        seen = torch.bincount(codes, minlength=len(centres))
+        centres[seen > 0] = sums[seen > 0] / seen[seen > 0, None]
+    return _nearest(cells.flatten(0, 2), centres).view(cells.shape[:3])
+
+
+def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
+    power = (centres**2).sum(1)
+    return torch.cat([(power - 2 * part @ centres.T).argmin(1) for part in vectors.split(4096)])
+
+
+# -- preview -----------------------------------------------------------------------------------------------------------
+
+
+def _preview(stack: Stack, art: Art, seconds: float) -> Table:
+    scenes = _scenes("train", SCENES, FEW_THINGS)
+    pictures = [render(scene, art) for scene in scenes]
+    target, preview = (
+        torch.stack([torch.from_numpy(true_codes(stack.prior, picture)) for picture in views])
+        for views in (pictures, [_halved(picture) for picture in pictures])
+    )
+    table = CodeTable.of(stack.prior, art, FEW_THINGS, 400)
+    unseen = _scenes("evaluate", DRAWN, FEW_THINGS)
+    arms: dict[str, dict[str, list[float]]] = {}
+    for name, grids, weights in (
+        ("without preview", [target], [1.0]),
+        ("with preview", [preview, target], [1.0, 1.0]),
+        (f"with preview, weight {PREVIEW_WEIGHT:g}", [preview, target], [PREVIEW_WEIGHT, 1.0]),
+    ):
+        arm = arms[name] = {"a sticker in its place": [], "the right thing in its place": [], "steps": []}
+        data = _Data(scenes, grids, stack.processor)
+        for seed in SEEDS:
+            model, steps = _train(data, stack, seconds / 6, seed, weights)
+            asked = _Data(unseen, grids, stack.processor)
+            placed, right = _placed(model, stack, asked, table)
+            arm["a sticker in its place"].append(placed)
+            arm["the right thing in its place"].append(right)
+            arm["steps"].append(float(steps))
+    about = f"512 x 512, {len(FEW_THINGS.things)} things, {DRAWN} pictures drawn an arm"
+    return Table("preview", f"{about}, {_time(seconds / 6)} an arm, two seeds", arms)
+
+
+def _halved(picture: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(picture)
+    return np.asarray(image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC))
+
+
+def _placed(model: Any, stack: Stack, asked: _Data, table: CodeTable) -> tuple[float, float]:
+    """Shares of the asked things in whose place any sticker stands, and the right one."""
+    placed, right = [], []
+    alone = PriorAlone.of(model, stack.processor)
+    for index, scene in enumerate(asked.scenes):
+        prompt = asked.prompt(index, random.Random(index), held_out=True)
+        drafts = generate_prior(alone, prompt, [torch.Generator().manual_seed(index)])
+        while True:
+            try:
+                next(drafts)
+            except StopIteration as done:
+                codes = np.asarray(done.value[0].target)
+                break
+        wanted = labels(scene)[0]
+        for thing in scene.things:
+            kind, _ = table.sticker(codes, thing)
+            placed.append(float(kind > 0))
+            right.append(float(kind == wanted[thing.row, thing.col]))
+    return mean(placed), mean(right)
+
+
+# -- conditions --------------------------------------------------------------------------------------------------------
+
+
+def _conditions(stack: Stack, art: Art, seconds: float) -> Table:
+    """`seconds` limit nothing here: the number of pictures does."""
+    texts = [case.sample for case in cases(3 * PAINTED, "text", SMALL)]
+    spelled = [each for each in texts if each.scene.word and len(each.scene.word.text) >= marking.SHORTEST][:PAINTED]
+    marker = marking.Marker(art, SMALL, threads=1)
+    arms: dict[str, dict[str, list[float]]] = {}
+    for wrong in (False, True):
+        codes_are = "codes of other letters" if wrong else "right codes"
+        for glyphs in (True, False):
+            figures = [_words(stack, art, marker, spelled[half::2], glyphs, wrong) for half in (0, 1)]
+            arms[f"{codes_are}, {'with' if glyphs else 'without'} glyphs"] = {
+                "words": [words for words, _ in figures],
+                "ned": [ned for _, ned in figures],
+            }
+    edits = [case.sample for case in cases(PAINTED, "edit", TASKED)]
+    for shown in (True, False):
+        kept = [_kept(stack, art, edits[half::2], shown) for half in (0, 1)]
+        arms[f"edits, {'with' if shown else 'without'} references"] = {"kept, dB": kept}
+    return Table("conditions", f"{PAINTED} words and {PAINTED} edits, painted from true codes, halves", arms)
+
+
+def _words(
+    stack: Stack, art: Art, marker: marking.Marker, samples: Sequence[Sample], glyphs: bool, wrong: bool
+) -> tuple[float, float]:
+    """Word accuracy and NED."""
+    found, near = [], []
+    for index, each in enumerate(samples):
+        word = each.scene.word
+        assert word is not None
+        codes = torch.from_numpy(true_codes(stack.prior, render(each.scene, art)))[None]
+        if wrong:
+            lettering = torch.from_numpy(labels(each.scene)[3] > 0)[None]
+            codes = misspelled(codes, lettering, [True], torch.Generator().manual_seed(index))
+        picture = _paint(stack, codes, quoted(each.prompt) if glyphs else (), [], index)
+        read, wanted = marker.read(picture, word), word.text.lower()
+        found.append(float(wanted in read))
+        near.append(max((marking.likeness(wanted, text) for text in read), default=0.0))
+    return mean(found), mean(near)
+
+
+def _kept(stack: Stack, art: Art, samples: Sequence[Sample], shown: bool) -> float:
+    """Mean dB of what edits must leave."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, each in enumerate(samples):
+            path = Path(folder) / f"{index}.png"
+            before = render(each.references[0], art)
+            Image.fromarray(before).save(path)
+            codes = torch.from_numpy(true_codes(stack.prior, render(each.scene, art)))[None]
+            references = prepare(stack, [Reference(path=str(path))]) if shown else []
+            picture = _paint(stack, codes, quoted(each.prompt), references, index)
+            kept = each.kept(art)
+            if kept.any():
+                found.append(marking.psnr(picture[kept], before[kept]))
+    return mean(found)
+
+
+def _paint(stack: Stack, codes: Tensor, strings: Sequence[str], references: Sequence[Any], seed: int) -> np.ndarray:
+    conditions = Conditions(
+        codes=codes,
+        glyphs=encode_glyphs(stack, strings),
+        empty_glyphs=encode_glyphs(stack, ()),
+        references=references,
+        guidance=stack.defaults.guidance,
+    )
+    shape = (1, stack.decoder.config.in_channels, *conditions.size.latent_grid)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    *_, last = denoise(stack.decoder, stack.scheduler_config, conditions, noise, steps=stack.defaults.steps)
+    return np.asarray(latents.to_picture(latents.decode(stack.vae, last.latents)))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.2g} minutes of one core"
+
+
+ABLATIONS: Mapping[str, Callable[[Stack, Art, float], Table]] = {
+    "codes": _codes,
+    "preview": _preview,
+    "conditions": _conditions,
+}

@@ -1,0 +1,174 @@
+"""Exercises encoded once: codes and latents of all their pictures, in shards that the prior and the decoder learn from.
+
+A shard is a safetensors file of `SHARD` consecutive exercises of the "train" split of one world; it holds a tensor for
+each picture, named "exercise.picture" with the wanted picture first and the references in their order after it. The
+exercises themselves are drawn again from their index. Written atomically, so that a run that was cut off goes on with
+the next missing shard.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel, GlmImageVQVAE
+
+from glmimage.errors import TrainingError
+from glmimage.train.art import Art
+from glmimage.train.edits import Sample, sample
+from glmimage.train.layout import Scene, render
+from glmimage.train.loop import scene_rng
+from glmimage.train.tokenizer import encode, halve, to_pixels
+from glmimage.train.world import GRAMMARS, World
+
+SHARD = 1024
+_CHUNK = 32
+FEWEST = 8
+"""Exercises that must be alike for batches to be made of them."""
+Encode = Callable[[list[np.ndarray]], Tensor]
+
+
+@torch.no_grad()
+def latents_of(vae: AutoencoderKL, pictures: list[np.ndarray]) -> Tensor:
+    """[B, 16, H/8, W/8] bfloat16, not normalised, of equally large pictures."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents: Tensor = vae.encode(to_pixels(pictures)).latent_dist.mean.bfloat16()
+    return latents
+
+
+@torch.no_grad()
+def codes_of(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, pictures: list[np.ndarray]) -> Tensor:
+    """[B, H/32, W/32], int16, of equally large pictures."""
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = encode(visual, vqvae, to_pixels([halve(picture) for picture in pictures]))
+    return codes.to(torch.int16)
+
+
+def exercise(world: World, index: int, voice: random.Random | None = None) -> Sample:
+    """Exercise `index` of a world's training; `voice` words it anew."""
+    return sample(scene_rng("train", index), world, voice=voice)
+
+
+def pictures_of(each: Sample) -> tuple[Scene, ...]:
+    """The wanted picture, then the references."""
+    return each.scene, *each.references
+
+
+def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, shards: range) -> None:
+    """Encodes the shards of a kind ("latents" or "codes") that are not there yet."""
+    for number in shards:
+        path = work / f"{kind}-{world.level}-{number:04d}.safetensors"
+        if path.exists():
+            continue
+        tensors: dict[str, Tensor] = {}
+        for start in range(0, SHARD, _CHUNK):
+            by_grid: dict[tuple[int, int], list[tuple[str, Scene]]] = {}
+            for offset in range(start, start + _CHUNK):
+                for place, scene in enumerate(pictures_of(exercise(world, number * SHARD + offset))):
+                    by_grid.setdefault(scene.grid, []).append((f"{offset}.{place}", scene))
+            for alike in by_grid.values():
+                encoded = encode([render(scene, art) for _, scene in alike])
+                tensors |= {
+                    name: part.clone(memory_format=torch.contiguous_format)
+                    for (name, _), part in zip(alike, encoded, strict=True)
+                }
+        partial = path.with_suffix(".partial")
+        try:
+            save_file(tensors, partial)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(f"The shard {path.name} could not be written to {work}: {error}.") from error
+        partial.replace(path)
+        print(f"encoded {path.name}", flush=True)
+
+
+def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
+    found = work.glob(f"{kind}-{world.level}-*.safetensors")
+    return {int(path.stem.rsplit("-", 1)[1]): path for path in sorted(found)}
+
+
+class Exercises:
+    """All encoded exercises of some worlds, in memory, and batches of such as are alike.
+
+    `shares`: how much of training each world gets. `favoured`: task -> how much more of it than of the world's others.
+    `alike` tells which exercises can be in one batch.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        shares: Mapping[int, float],
+        worlds: Mapping[int, World],
+        alike: Callable[[Sample], Hashable],
+        *,
+        latents: bool,
+        favoured: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self.samples: list[Sample] = []
+        self.codes: list[tuple[Tensor, ...]] = []
+        """[h, w] int16 each: wanted picture, references."""
+        self.latents: list[tuple[Tensor, ...]] = []
+        """[16, H, W] bfloat16 each, not normalised."""
+        self._origins: list[tuple[World, int]] = []
+        weights: list[float] = []
+        for level, share in shares.items():
+            before = len(self.samples)
+            self._load(work, worlds[level], latents)
+            added = [favoured.get(each.task, 1.0) for each in self.samples[before:]]
+            total = sum(added)
+            weights += [share * each / total for each in added]
+        if not self.samples:
+            raise TrainingError(
+                f"There are no encoded exercises in {work}; run the stages vae, tokenizer and exercises first."
+            )
+        buckets: dict[Hashable, list[int]] = {}
+        for row, each in enumerate(self.samples):
+            buckets.setdefault(alike(each), []).append(row)
+        self._buckets = [rows for rows in buckets.values() if len(rows) >= FEWEST] or list(buckets.values())
+        self._weights = [[weights[row] for row in rows] for rows in self._buckets]
+        self._chances = [sum(each) for each in self._weights]
+
+    def _load(self, work: Path, world: World, latents: bool) -> None:
+        codes = _shards(work, "codes", world)
+        found = _shards(work, "latents", world) if latents else codes
+        for number in sorted(codes.keys() & found.keys()):
+            tensors = load_file(codes[number])
+            others = load_file(found[number]) if latents else {}
+            for offset in range(SHARD):
+                each = exercise(world, number * SHARD + offset)
+                names = [f"{offset}.{place}" for place in range(1 + len(each.references))]
+                self.samples.append(each)
+                self.codes.append(tuple(tensors[name] for name in names))
+                if latents:
+                    self.latents.append(tuple(others[name] for name in names))
+                self._origins.append((world, number * SHARD + offset))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batch(self, rng: random.Random, size: Callable[[Sample], int]) -> list[int]:
+        """Rows of exercises that are alike, some perhaps twice; `size` tells how many such as one of them."""
+        bucket = rng.choices(range(len(self._buckets)), self._chances)[0]
+        rows = self._buckets[bucket]
+        return rng.choices(rows, self._weights[bucket], k=size(self.samples[rows[0]]))
+
+    def prompt(self, row: int, voice: random.Random) -> str:
+        """The exercise in new words."""
+        each = self.samples[row]
+        if not each.references:
+            return GRAMMARS[each.language].caption(each.scene, voice)[0]
+        return exercise(*self._origins[row], voice).prompt
+
+    def stacked_codes(self, rows: Sequence[int], place: int = 0) -> Tensor:
+        """[B, h, w] int64 of one picture of each row."""
+        return torch.stack([self.codes[row][place] for row in rows]).long()
+
+    def stacked_latents(self, rows: Sequence[int], place: int = 0) -> Tensor:
+        """[B, 16, H, W] float32, not normalised."""
+        return torch.stack([self.latents[row][place] for row in rows]).float()

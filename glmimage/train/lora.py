@@ -1,0 +1,240 @@
+"""LoRA: a prior or decoder learns a folder of captioned pictures in small matrices beside its own, which stay.
+
+The folder holds pictures and, beside each, a text file of the same name with its caption. The prior learns to lay the
+pictures out (their codes from their captions), the decoder to paint them (from their codes and quoted words). What is
+learned is written in peft's own format, as `glmimage.adapters` and peft read it.
+
+As in stage 4, the preview grid is the target grid brought to the preview's size.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import GlmImageForConditionalGeneration
+
+from glmimage import latents as pixels_and_latents
+from glmimage.adapters import CONFIG, PREFIX, WEIGHTS
+from glmimage.errors import TrainingError
+from glmimage.flow import add_noise, shift_sigmas, velocity_target
+from glmimage.geometry import Size
+from glmimage.models import Stack
+from glmimage.pictures import read_file, read_picture
+from glmimage.prior import positions
+from glmimage.prompting import PromptIds, prompt_ids, quoted
+from glmimage.quantize import FOLDERS, Component
+from glmimage.references import encode_codes, fit
+from glmimage.train.decoder import UNCONDITIONAL, glyph_embeddings, sample_sigmas, velocity
+from glmimage.train.loop import Metrics, Run, Schedule
+from glmimage.train.prior import COPY_WEIGHT, hidden_states, to_preview
+
+NAME = "default"
+"""Of the adapter inside its module; peft leaves this one out of stored names."""
+TARGETS: Mapping[Component, str] = {
+    "prior": r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate_up|down)_proj)",
+    "decoder": r"transformer_blocks\.\d+\.(attn1\.(to_[qkv]|to_out\.0)|ff\.net\.(0\.proj|2))",
+}
+"""The layers that learn: attention and feed-forward."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+LONGEST_CAPTION = 4000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captioned:
+    """A picture as the models see it."""
+
+    caption: str
+    codes: Tensor
+    """[h, w] int64."""
+    latents: Tensor
+    """[1, C, H, W] normalised."""
+
+    @property
+    def size(self) -> Size:
+        rows, columns = self.codes.shape
+        return Size(32 * columns, 32 * rows)
+
+
+def read_folder(folder: Path) -> list[tuple[Path, str]]:
+    """The pictures of a folder with their captions, by name. Raises TrainingError where there are none."""
+    if not folder.is_dir():
+        raise TrainingError(f"There is no folder {folder}; make one with pictures and captions: fox.png, fox.txt.")
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        text = path.with_suffix(".txt")
+        try:
+            caption = text.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"The picture {path} has no caption in {text.name} ({error}); write one.") from None
+        if not 0 < len(caption) <= LONGEST_CAPTION:
+            raise TrainingError(f"The caption {text} has {len(caption)} letters; write 1 to {LONGEST_CAPTION}.")
+        found.append((path, caption))
+    if not found:
+        raise TrainingError(f"There are no pictures in {folder} ({', '.join(SUFFIXES)}); put some there.")
+    return found
+
+
+def prepare(stack: Stack, folder: Path) -> list[Captioned]:
+    """The folder's pictures, brought to about the checkpoint's usual size and encoded."""
+    prepared = []
+    for path, caption in read_folder(folder):
+        picture = fit(_sized(read_picture(read_file(path), path.name), stack), stack, path.name)
+        with torch.no_grad():
+            latents = pixels_and_latents.encode(stack.vae, pixels_and_latents.to_tensor(picture))
+        prepared.append(Captioned(caption, encode_codes(stack, picture), latents.clone()))
+    return prepared
+
+
+def _sized(picture: Image.Image, stack: Stack) -> Image.Image:
+    """Of about as many pixels as the checkpoint's default, sides in multiples of 32."""
+    wanted = stack.defaults.width * stack.defaults.height
+    scale = (wanted / (picture.width * picture.height)) ** 0.5
+    size = Size.snap(round(picture.width * scale), round(picture.height * scale))
+    return picture.resize((size.width, size.height), Image.Resampling.LANCZOS)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def code_losses(
+    model: GlmImageForConditionalGeneration, prompts: Sequence[PromptIds], codes_BK: Tensor, device: torch.device
+) -> Tensor:
+    """Cross-entropy of each code that prompts of the same grids are followed by: [B, K], on `device`."""
+    count = codes_BK.shape[1]
+    ends = torch.tensor([len(prompt.ids) for prompt in prompts])
+    length = int(ends.max()) + count
+    ids = torch.zeros((len(prompts), length), dtype=torch.long)
+    places = torch.zeros((3, len(prompts), length), dtype=torch.long)
+    for index, (prompt, end) in enumerate(zip(prompts, ends.tolist(), strict=True)):
+        ids[index, : end + count] = torch.cat([torch.tensor(prompt.ids), codes_BK[index]])
+        places[:, index, : end + count] = positions(prompt)
+    hidden = hidden_states(model, ids.to(device), places.to(device))
+    # The state before each code predicts it.
+    at = (ends[:, None] - 1 + torch.arange(count)).to(device)
+    logits = model.lm_head(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])))
+    losses = F.cross_entropy(logits.float().flatten(0, 1), codes_BK.flatten().to(device), reduction="none")
+    return losses.view(codes_BK.shape)
+
+
+def prior_loss(stack: Stack, items: Sequence[Captioned]) -> Tensor:
+    """Mean cross-entropy of the codes of equally large pictures, given their captions."""
+    size = items[0].size
+    target = torch.stack([item.codes for item in items]).cpu()
+    preview, new = to_preview(target, size.preview_grid)
+    codes = torch.cat([preview.flatten(1), target.flatten(1)], dim=1)
+    prompts = [prompt_ids(stack.processor, item.caption, size) for item in items]
+    losses = code_losses(stack.prior, prompts, codes, stack.device)
+    weights = torch.ones(codes.shape[1])
+    weights[: new.numel()][~new.flatten()] = COPY_WEIGHT
+    weights = weights.to(stack.device)
+    return (losses * weights).mean() / weights.mean()
+
+
+def decoder_loss(stack: Stack, items: Sequence[Captioned], generator: torch.Generator) -> Tensor:
+    """Flow-matching loss of equally large pictures, given their codes and quoted words, sometimes given nothing."""
+    clean = torch.cat([item.latents for item in items]).float()
+    codes = torch.stack([item.codes for item in items])
+    blind = bool(torch.rand((), generator=generator) < UNCONDITIONAL)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    times = sample_sigmas(len(items), generator)
+    sigmas = shift_sigmas(times, clean.shape[-1] * clean.shape[-2] // 4, stack.scheduler_config).to(clean.device)
+    with torch.no_grad():
+        texts = [() if blind else quoted(item.caption) for item in items]
+        glyphs, there = glyph_embeddings(stack.glyph_encoder, texts)
+    shown = torch.full(codes.shape, 0.0 if blind else 1.0, device=codes.device)
+    predicted, _ = velocity(
+        stack.decoder,
+        add_noise(clean, noise, sigmas),
+        codes,
+        shown,
+        glyphs,
+        (times * 1000).round() - 1,
+        glyphs_there=there,
+    )
+    return ((predicted.float() - velocity_target(clean, noise)) ** 2).mean()
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def train_lora(
+    stack: Stack, part: Component, items: Sequence[Captioned], work: Path, schedule: Schedule, rank: int
+) -> None:
+    """Trains one part's adapter, which is then inside its module; resumable like every stage."""
+    module: nn.Module = {"prior": stack.prior, "decoder": stack.decoder}[part]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inject_adapter_in_model(_config(part, rank), module, NAME)
+    # A parameter's name holds dots, which a ParameterDict's may not.
+    learned = nn.ParameterDict(
+        {name.replace(".", "/"): value for name, value in module.named_parameters() if value.requires_grad}
+    )
+    run = Run(f"lora-{part}", work, {"lora": learned}, schedule)
+    run.resume()
+    by_size: dict[Size, list[Captioned]] = {}
+    for item in items:
+        by_size.setdefault(item.size, []).append(item)
+
+    def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
+        rng, generator = random.Random(step), torch.Generator().manual_seed(step)
+        alike = by_size[rng.choice(items).size]
+        chosen = rng.sample(alike, min(schedule.batch, len(alike)))
+        run.batch = {str(index): item.codes for index, item in enumerate(chosen)}
+        with torch.autocast(stack.device.type, torch.bfloat16):
+            loss = prior_loss(stack, chosen) if part == "prior" else decoder_loss(stack, chosen, generator)
+        return loss, {}
+
+    run.train(loss_of)
+
+
+def _config(part: Component, rank: int) -> LoraConfig:
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS[part])
+
+
+def save_lora(stack: Stack, part: Component, folder: Path, rank: int) -> None:
+    """Writes a part's adapter as peft does."""
+    module: nn.Module = {"prior": stack.prior, "decoder": stack.decoder}[part]
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(module, adapter_name=NAME)
+    save_file({f"{PREFIX}{name}": value.contiguous().cpu() for name, value in state.items()}, folder / WEIGHTS)
+    config = {
+        name: sorted(value) if isinstance(value, set) else value
+        for name, value in _config(part, rank).to_dict().items()
+    }
+    # What it was trained on is a path of this machine.
+    config |= {"base_model_name_or_path": None, "inference_mode": True}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+
+
+SCHEDULES: Mapping[Component, Schedule] = {
+    # At twice the rate and half again as long, twenty pictures were learned by heart.
+    "prior": Schedule(steps=100, rate=1e-3, batch=4, warmup=20),
+    "decoder": Schedule(steps=600, rate=2e-3, batch=4, warmup=20),
+}
+
+
+def learn(
+    stack: Stack, folder: Path, schedules: Mapping[Component, Schedule], output: Path, work: Path, rank: int
+) -> Iterator[tuple[Component, Path]]:
+    """Trains and writes an adapter for each part of `schedules`; yields each when it is written.
+
+    One part is written into `output` itself, two into folders of it.
+    """
+    items = prepare(stack, folder)
+    for part, schedule in schedules.items():
+        train_lora(stack, part, items, work, schedule, rank)
+        target = output if len(schedules) == 1 else output / FOLDERS[part]
+        save_lora(stack, part, target, rank)
+        yield part, target

@@ -1,0 +1,241 @@
+"""Create, as a person uses it: sketches, repainting, what is read of a prompt, words to take, styles and sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from glmimage import metadata
+from tests.browser.visits import NARROW, PROMPT, Visit, browsed, expect, knowing, loaded, paint
+
+pytestmark = browsed
+
+
+def finished(page: Any, frames: int = 1) -> None:
+    expect(page.locator("#create-shelf .frame[data-act=choose]")).to_have_count(frames)
+    expect(page.locator("#create-easel .progress.is-busy")).to_have_count(0)
+
+
+@pytest.fixture
+def world(make_visit: Callable[..., Visit]) -> Visit:
+    return make_visit(knowing)
+
+
+def settings(visit: Visit, count: int) -> list[metadata.Settings]:
+    found = [metadata.read(picture.path) for picture in visit.history.newest(count)]
+    return [one for one in found if one is not None]
+
+
+def test_sketches_appear_are_picked_and_painted(visit: Visit) -> None:
+    page = visit.open()
+    visit.engine.hold("layout", 2)
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#create-sketch").click()
+    expect(page.locator("#create-easel .sheet")).to_have_count(6)
+    expect(page.locator("#create-easel .sheet img")).to_have_count(2), "those that are finished"
+    visit.engine.release()
+    expect(page.locator(".is-pick")).to_have_count(6)
+    assert visit.history.newest(1) == [], "a sketch is no picture"
+    for number in (1, 4):
+        page.locator(".is-pick").nth(number).click()
+        expect(page.locator(".is-pick").nth(number)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#create-paint")).to_have_text("Paint 2 picked")
+    seed = int(page.locator("#create-seed input").input_value())
+    page.locator("#create-paint").click()
+    finished(page, 2)
+    expect(page.locator("#create-easel .sheet")).to_have_count(2)
+    assert loaded(page, "#create-easel .sheet img")
+    expect(page.locator("#create-paint")).to_have_text("Paint")
+    later, first = settings(visit, 2)
+    assert [first.layout_seed, later.layout_seed] == [(seed + 1), (seed + 4)]
+    assert first.request.layout is not None
+    page.locator(".is-sketches").click()
+    expect(page.locator(".is-pick")).to_have_count(6)
+
+
+@pytest.mark.parametrize("stage", ["layout", "painting"])
+def test_a_stop_among_the_sketches_keeps_those_that_are_done(visit: Visit, stage: str) -> None:
+    page = visit.open()
+    visit.engine.hold(stage, 2)
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#create-sketch").click()
+    expect(page.locator("#create-easel .sheet img")).to_have_count(2)
+    page.locator("body").press("Escape")
+    expect(page.locator(".is-pick")).to_have_count(2)
+    expect(page.locator(".complaint")).to_have_count(0)
+
+
+def test_repaint_keeps_the_layout_and_takes_the_desks_steps(visit: Visit) -> None:
+    page = visit.open()
+    paint(page)
+    finished(page)
+    page.locator("#create-advanced button").first.click()
+    page.get_by_label("number input for Steps").fill("11")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Repaint").click()
+    finished(page, 2)
+    again, before = settings(visit, 2)
+    assert before.prior is not None
+    assert again.request.layout == before.prior.layout
+    assert again.layout_seed == before.layout_seed
+    assert again.paint_seed != before.paint_seed
+    assert (before.request.steps, again.request.steps) == (8, 11)
+
+
+def test_what_is_read_is_said_while_it_is_typed(world: Visit) -> None:
+    page = world.open()
+    expect(page.locator(".vocabulary")).to_be_visible()
+    page.locator("#prompt textarea").fill('a zebra, a sign saying OPEN and the word "HELLOWORLD" and "half')
+    expect(page.locator(".written mark")).to_have_text(["HELLOWORLD"])
+    lines = page.locator(".read")
+    expect(lines.filter(has_text="Put it in quotation marks: OPEN")).to_be_visible()
+    expect(lines.filter(has_text='Not closed, so nothing is read from it: "')).to_be_visible()
+    expect(lines.filter(has_text="may misspell it: HELLOWORLD")).to_be_visible()
+    expect(lines.filter(has_text="miniature has never seen: zebra, sign, half.")).to_be_visible()
+    page.locator("#prompt textarea").fill('a cat and the word "HI" on a blue background')
+    expect(lines).to_have_count(0)
+
+
+def test_a_checkpoint_that_says_nothing_shows_nothing_of_this(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("#prompt textarea").fill("a zebra on the moon")
+    expect(page.locator(".written.hint")).to_be_visible()
+    expect(page.locator(".read")).to_have_count(0)
+    expect(page.locator(".vocabulary")).to_have_count(0)
+
+
+def test_words_are_taken_by_click_and_completed_by_tab(world: Visit) -> None:
+    page = world.open()
+    page.locator(".vocabulary summary").click()
+    page.locator(".vocabulary").get_by_text("a panda", exact=True).click()
+    prompt = page.locator("#prompt textarea")
+    expect(prompt).to_have_value("a panda")
+    prompt.press("End")
+    prompt.press_sequentially(" and a roc")
+    expect(page.locator(".completion li")).to_have_text(["a rocket"])
+    prompt.press("Tab")
+    expect(prompt).to_have_value("a panda and a rocket")
+    expect(page.locator(".completion")).to_have_count(0)
+    prompt.press_sequentially(" pen")
+    expect(page.locator(".completion li")).to_have_count(1)
+    prompt.press("Escape")
+    expect(page.locator(".completion")).to_have_count(0)
+    prompt.press("Control+Enter")
+    finished(page)
+    assert world.engine.requests[0].prompt == "a panda and a rocket pen"
+
+
+def test_a_style_adds_its_words_and_one_of_ones_own_is_kept(world: Visit) -> None:
+    page = world.open()
+    tiles = page.locator("#create-styles .tile")
+    expect(tiles.locator(".name")).to_have_text(["None", "Soft 3D", "Flat", "Cartoon", "Ink", "New style"])
+    tiles.filter(has_text="Cartoon").click()
+    expect(tiles.filter(has_text="Cartoon")).to_have_attribute("aria-pressed", "true")
+    paint(page, "a cat on a red background")
+    finished(page)
+    assert world.engine.requests[0].prompt == "a cat on a red background, in cartoon style"
+    expect(page.locator("#prompt textarea")).to_have_value("a cat on a red background")
+    tiles.filter(has_text="New style").click()
+    page.locator("#style-keep").click()
+    expect(page.locator(".small-form .complaint")).to_contain_text("its name is empty")
+    page.locator("#style-name textarea, #style-name input").fill("Mine <b>")
+    page.locator("#style-words textarea, #style-words input").fill("in soft colours")
+    page.locator("#style-keep").click()
+    mine = tiles.filter(has_text="Mine <b>")
+    expect(mine).to_have_attribute("aria-pressed", "true")
+    assert loaded(page, "#create-styles .tile[aria-pressed=true] img"), "with the picture that was shown"
+    expect(page.locator(".small-form")).to_be_hidden()
+    page.locator("#create-paint").click()
+    finished(page, 2)
+    assert world.engine.requests[1].prompt == "a cat on a red background, in soft colours"
+    page.reload()
+    expect(page.locator("#create-styles .tile").filter(has_text="Mine <b>")).to_be_visible()
+
+
+def test_a_size_by_numbers_is_kept_and_chosen_again(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("#create-advanced button").first.click()
+    page.locator("#create-width input").fill("320")
+    page.locator("#create-height input").fill("192")
+    page.get_by_role("button", name="Keep this size").click()
+    chip = page.locator("#create-sizes button").filter(has_text="320 × 192")
+    expect(chip).to_be_visible()
+    paint(page)
+    finished(page)
+    assert (settings(visit, 1)[0].request.width, settings(visit, 1)[0].request.height) == (320, 192)
+    page.locator("#create-shape label").filter(has_text="16:9").click()
+    expect(page.locator("#create-width input")).to_have_value("352")
+    chip.click()
+    expect(page.locator("#create-width input")).to_have_value("320")
+    expect(page.locator("#create-height input")).to_have_value("192")
+
+
+def test_the_page_speaks_chinese_and_remembers_it(world: Visit) -> None:
+    page = world.open()
+    page.locator("#prompt textarea").fill("a cat")
+    page.locator("[data-switch=language]").click()
+    expect(page.locator("#create-paint")).to_have_text("绘制")
+    expect(page.locator("#tab-create-button")).to_have_text("创作")
+    expect(page.locator("#prompt textarea")).to_have_value("a cat")
+    expect(page.locator(".written.hint")).to_contain_text("引号")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    left = page.locator("#tab-create").inner_text() + page.locator("#top").inner_text()
+    english = set(re.findall(r"[A-Za-z]{3,}", re.sub(r"(?s)a (?:cat|rocket|sun|panda) .*?background", "", left)))
+    assert english <= {"Atelier", "miniature", "English"}, "nothing is left in English"
+    page.reload()
+    expect(page.locator("#create-paint")).to_have_text("绘制")
+    page.locator("[data-switch=language]").click()
+    expect(page.locator("#create-paint")).to_have_text("Paint")
+
+
+def test_light_and_dark_are_a_choice_that_stays(visit: Visit) -> None:
+    page = visit.open(scheme="light")
+    page.locator("[data-switch=theme]").click()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.reload()
+    expect(page.locator("#create-paint")).to_be_visible()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.locator("[data-switch=theme]").click()
+    expect(page.locator("body")).not_to_have_class(re.compile("dark"))
+
+
+def test_escape_stops_but_not_while_typing(visit: Visit) -> None:
+    page = visit.open()
+    visit.engine.hold("painting")
+    paint(page)
+    expect(page.locator(".what")).to_have_text("Painting")
+    page.locator("#prompt textarea").press("Escape")
+    expect(page.locator("#create-stop")).to_be_visible()
+    page.locator("body").press("Escape")
+    expect(page.locator("#create-stop")).to_be_hidden()
+    assert visit.history.newest(1) == []
+
+
+def test_the_queue_is_one_across_tabs_and_browsers(visit: Visit) -> None:
+    first, second = visit.open(), visit.open()
+    paint(first, "measured")
+    finished(first)
+    visit.engine.hold("painting")
+    paint(first, "first")
+    paint(second, "second")
+    for page in (first, second):
+        expect(page.locator(".waiting li span")).to_have_text(["second"])
+        expect(page.locator(".waiting li b")).to_have_text(["2"])
+        expect(page.locator(".waiting li small")).to_have_text(re.compile(r"begins in \d+:\d\d"))
+    first.locator("#tab-edit-button").click()
+    expect(first.locator("#edit-easel .what")).to_have_text(re.compile("At work in Create"))
+    visit.engine.release()
+    finished(second, 3)
+
+
+def test_narrow_nothing_is_wider_than_the_screen(world: Visit) -> None:
+    page = world.open(NARROW)
+    page.locator(".vocabulary summary").click()
+    page.locator("#prompt textarea").fill('a zebra and the word "HI')
+    expect(page.locator(".read")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    box: Any = page.locator("#create-sketch").bounding_box()
+    assert box["x"] + box["width"] <= NARROW[0]

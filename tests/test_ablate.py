@@ -1,0 +1,82 @@
+"""Ablations run from end to end on tiny models, and their tables say what was measured."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glmimage.errors import TrainingError
+from glmimage.models import Stack
+from glmimage.train import ablate as ablations
+from glmimage.train.ablate import Table, ablate, fit, pixel_codes
+from glmimage.train.release import TINY
+from tests.stickers import discs
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablations, "REDUCED", TINY)
+    for name, value in {"SCENES": 16, "HELD_OUT": 8, "DRAWN": 1, "PAINTED": 4}.items():
+        monkeypatch.setattr(ablations, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("codes", {"loss", "loss of stickers", "steps"}),
+        ("preview", {"a sticker in its place", "the right thing in its place", "steps"}),
+        ("conditions", {"words", "ned", "kept, dB"}),
+    ],
+)
+def test_an_ablation_from_end_to_end(small: None, tiny, name: str, figures: set[str]):
+    table = ablate(name, Stack.load(tiny), discs(), minutes=0.001)
+    assert set().union(*table.arms.values()) == figures
+    assert all(len(values) == 2 for arm in table.arms.values() for values in arm.values())
+    assert json.loads(json.dumps(table.to_json()))["arms"] == table.arms
+    assert table.to_markdown().count("\n") == 4 + len(table.arms)
+
+
+def test_an_unknown_ablation_is_one_sentence(tiny):
+    with pytest.raises(TrainingError, match="choose one of: codes, preview, conditions"):
+        ablate("lunch", Stack.load(tiny), discs(), 1)
+
+
+def test_pixel_codes_are_the_nearest_centres():
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (4, 3), dtype=np.uint8)
+    pictures = [np.repeat(np.repeat(colors[[[0, 1], [2, index]]], 32, 0), 32, 1) for index in (3, 0, 3)]
+    codes = pixel_codes(pictures, 4, 2)
+    assert codes.shape == (3, 2, 2)
+    assert len(codes.unique()) == 4
+    assert torch.equal(codes[0], codes[2])
+    assert codes[1, 0, 0] == codes[1, 1, 1]
+
+
+def test_fitting_lasts_its_processor_time_and_learns():
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+    model, draws = Line(), []
+
+    def loss_of(rng: random.Random) -> torch.Tensor:
+        draws.append(rng.random())
+        return ((model.weight - 1) ** 2).sum()
+
+    assert fit(model, loss_of, 0.2, seed=1) == len(draws) == len(set(draws))
+    assert model.weight.min() > 0.02
+
+
+def test_a_table_gives_means_and_spread():
+    told = Table("x", "a minute", {"with": {"words": [0.5, 0.7]}, "without": {"words": [0.1, 0.1], "dB": [20.0, 21.0]}})
+    lines = told.to_markdown().splitlines()
+    assert lines[2:] == [
+        "| | words | dB |",
+        "|---|---|---|",
+        "| with | 0.600 (0.500 to 0.700) | - |",
+        "| without | 0.100 (0.100 to 0.100) | 20.500 (20.000 to 21.000) |",
+    ]

@@ -1,0 +1,130 @@
+"""The evaluation asks as the studio does, for what training never asks, and reports what it promises."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glmimage.engine import Engine
+from glmimage.errors import TrainingError
+from glmimage.train import evaluate as evaluation
+from glmimage.train.art import Art
+from glmimage.train.evaluate import SCORES, TASKS, cases, interval, request_of, table
+from glmimage.train.layout import render
+from glmimage.train.marking import Marker
+from glmimage.train.world import FULL, SMALL, TASKED
+from tests.stickers import discs
+
+
+@pytest.fixture(scope="module")
+def art() -> Art:
+    return discs()
+
+
+def test_cases_are_the_same_and_go_through_the_kinds_and_languages():
+    assert cases(3) == cases(3)
+    for task, kinds in TASKS.items():
+        made = cases(4 * len(kinds), task, FULL)
+        assert {case.sample.task for case in made} == set(kinds)
+        assert {(case.sample.task, case.sample.language) for case in made} == {
+            (kind, language) for kind in kinds for language in ("en", "zh")
+        }
+    with pytest.raises(TrainingError, match="no task"):
+        cases(1, "edit", SMALL)
+
+
+def test_requests_are_the_studios(art: Art, tmp_path: Path):
+    for task in TASKS:
+        for case in cases(10, task, FULL):
+            request = request_of(case, art, tmp_path)
+            rows, cols = case.scene.grid
+            assert (request.task, request.width, request.height) == (task, 32 * cols, 32 * rows)
+            for reference, scene in zip(request.references, case.sample.references, strict=True):
+                assert np.array_equal(np.asarray(Image.open(reference.path)), render(scene, art))
+            for word in case.scene.words:
+                if task in ("text", "regions"):
+                    assert word.text in request.prompt
+    regions = request_of(cases(1, "regions", TASKED)[0], art, tmp_path)
+    assert "% across" in regions.prompt
+    assert [region.text for region in regions.regions] == [
+        word.text for word in cases(1, "regions", TASKED)[0].scene.words
+    ]
+    for case in cases(10, "subjects", TASKED):
+        prompt = request_of(case, art, tmp_path).prompt
+        for number in range(1, 1 + len(case.sample.references)):
+            said = ("picture {}", "image {}", ("first", "second", "third")[number - 1] + " picture")
+            assert any(words.format(number) in prompt for words in said)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_whole_evaluation_of_a_tiny_model(tiny: Path, art: Art, tmp_path: Path, monkeypatch, task: str):
+    report = evaluation.evaluate(
+        Engine.load(str(tiny)),
+        art,
+        tmp_path,
+        task=task,
+        cases=5,
+        world=TASKED,
+        sheet=tmp_path / "sheet.png",
+        threads=1,
+        steps=1,
+    )
+    assert set(report) == {*SCORES, "cases", "intervals", "ceilings", "kinds", "reasons"}
+    assert json.loads(json.dumps(report)) == json.loads(json.dumps(report))
+    for score, owner in SCORES.items():
+        assert (report[score] is None) == (score in report["reasons"])
+        if owner != task:
+            assert report[score] is None
+    assert report["word_accuracy_zh"] is None
+    assert "no Chinese" in report["reasons"]["word_accuracy_zh"] or task != "text"
+    for score, (low, high) in report["intervals"].items():
+        assert low <= report[score] <= high
+    assert set(report["kinds"]) == (set(TASKS[task]) if task in ("edit", "style") else set())
+    assert table(report).startswith("5 cases a task")
+    assert Image.open(tmp_path / "sheet.png").width > 300
+    # The second time the ceilings are those that were kept.
+    monkeypatch.setattr(evaluation, "round_trip", None)
+    again = evaluation.evaluate(
+        Engine.load(str(tiny)), art, tmp_path, task=task, cases=5, world=TASKED, threads=1, steps=1
+    )
+    assert again == report
+
+
+def test_one_thing_is_asked_for_and_marked_alone(tiny: Path, art: Art, tmp_path: Path):
+    made = evaluation.cases_with("octopus", 6, SMALL)
+    assert all("octopus" in case.prompt for case in made)
+    assert {thing.kind for case in made for thing in case.scene.things} == {"octopus"}
+    alone = evaluation.cases_with("octopus", 6, SMALL, "ink")
+    assert all([(thing.kind, thing.style) for thing in case.scene.things] == [("octopus", "ink")] for case in alone)
+    report = evaluation.evaluate(
+        Engine.load(str(tiny)), art, tmp_path, cases=2, world=SMALL, threads=1, steps=1, thing="octopus", style="ink"
+    )
+    assert report["things"] is not None
+    with pytest.raises(TrainingError, match="no art for the thing 'dragon'"):
+        evaluation.cases_with("dragon", 1, SMALL)
+
+
+def test_an_unknown_task_is_one_sentence(tiny: Path, art: Art, tmp_path: Path):
+    with pytest.raises(TrainingError, match="choose one of: text, regions, edit, style, subjects, all"):
+        evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, task="poem", world=TASKED)
+
+
+def test_ceilings_belong_to_one_vae(tiny: Path, art: Art, tmp_path: Path):
+    from glmimage.models import Stack
+
+    vae = Stack.load(tiny).vae
+    marker = Marker(art, SMALL, threads=1)
+    first = evaluation.Ceilings(vae, marker, tmp_path)
+    first.of(cases(1, world=SMALL)[0].sample)
+    first.save()
+    assert evaluation.Ceilings(vae, marker, tmp_path).kept == first.kept
+    vae.decoder.conv_out.bias.data += 1
+    assert not evaluation.Ceilings(vae, marker, tmp_path).kept
+
+
+def test_intervals_of_known_shares():
+    assert interval([1.0] * 50 + [0.0] * 50) == (0.4038, 0.5962)
+    assert interval([]) == (0.0, 1.0)
+    assert interval([20.0, 22.0]) == pytest.approx((21 - 1.96 / 2**0.5, 21 + 1.96 / 2**0.5), abs=1e-3)
