@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,10 +280,11 @@ def apart(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
-DEPTHS = {2: 5e-3, None: 5e-2}
+DEPTHS = {2: 5e-3, None: 1e-1}
 """Layers, and how far apart the two sides may be. Rounding to int8, or to bfloat16 in some processors' 4-bit kernel,
 makes last bits grow from layer to layer: upstream's own answer moves by 1-3 % over the miniature's eight blocks when
-its input moves by a millionth. So two layers tell whether a pass is right, and all of them that nothing is far off."""
+its input moves by a millionth, and which inputs count as outliers moves it as much again (5 % between the two sides on
+some processors). So two layers tell whether a pass is right, and all of them that nothing is far off."""
 
 
 @pytest.fixture(params=DEPTHS, ids=["two layers", "all layers"])
@@ -343,6 +345,9 @@ def test_the_latents_are_upstreams(stack: Stack, tolerance: float) -> None:
     wanted = Conditions(codes=codes, glyphs=encode_glyphs(stack, ("HI",)), empty_glyphs=encode_glyphs(stack, ()))
     *_, last = denoise(stack.decoder, stack.scheduler_config, wanted, noise, steps=1)
     assert apart(last.latents, theirs) < tolerance
+    # With other codes the picture is far away.
+    *_, other = denoise(stack.decoder, stack.scheduler_config, replace(wanted, codes=codes.flip(-1)), noise, steps=1)
+    assert apart(other.latents, theirs) > 4 * tolerance
 
 
 def test_shapes_that_the_fast_kernel_cannot_do(tiny: Path) -> None:
