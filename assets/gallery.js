@@ -5,6 +5,7 @@ const place = element.querySelector('.place');
 const query = {text: '', task: '', star: false, tag: '', since: '', until: '', style: '', trashed: false};
 const chosen = new Set();
 const LARGEST = 500;
+const faces = new WeakMap();  // shot -> how the studio sent it
 let cursor = '', busy = false, turn = 0, anchor = '', opened = '', from = null, again = 0, drawn = null;
 let shots, viewer, hands, told, sieve, tools, end, search;
 
@@ -67,10 +68,29 @@ async function renew(page) {
   if (!tools.contains(document.activeElement) || held.act) tools.innerHTML = page.tools;
   if (held.act) element.querySelector(`.ask [data-act="${held.act}"], .sieve [data-act="${held.act}"][data-key="${CSS.escape(held.key)}"]`)?.focus();
   if (drawn !== page.html) {
-    shots.innerHTML = page.html || template();
+    hang(page.html || template());
     drawn = page.html;
   }
   if (focused) shot(focused)?.querySelector('.open').focus({preventScroll: true});
+}
+
+// What hangs there already stays: a picture that is being clicked must not be taken from under the hand.
+function hang(html) {
+  const before = new Map(all().map((one) => [one.dataset.key, one]));
+  const fresh = Object.assign(document.createElement('template'), {innerHTML: html}).content;
+  const wanted = [...fresh.children].map((one) => {
+    const old = before.get(one.dataset.key);
+    if (old && faces.get(old) === one.outerHTML) return old;
+    faces.set(one, one.outerHTML);
+    return one;
+  });
+  const kept = new Set(wanted);
+  for (const one of [...shots.children]) if (!kept.has(one)) one.remove();
+  let at = shots.firstElementChild;
+  for (const one of wanted) {
+    if (one === at) at = at.nextElementSibling;
+    else shots.insertBefore(one, at);
+  }
 }
 
 function template() {

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from glmimage.train.layout import labels, render
 from glmimage.train.loop import scene_rng
 from glmimage.train.sheet import captioned_pictures
 from glmimage.train.words import GREETINGS, HELD_OUT_GREETINGS, HELD_OUT_WORDS, WORDS
-from glmimage.train.world import FULL, GRAMMARS, SMALL, sample_scene
+from glmimage.train.world import FULL, GRAMMARS, SMALL, TASKED, sample_scene
 from tests.stickers import discs
 
 
@@ -64,6 +65,13 @@ def test_every_task_and_language_comes_up():
     assert found == set(itertools.product(FULL.tasks, set(FULL.languages)))
     assert set(FULL.tasks) == set(edits.TASKS)
     assert sample(scene_rng("train", 0), SMALL).task == "text"
+
+
+def test_tasks_come_as_often_as_the_world_says():
+    found = Counter(sample(scene_rng("train", index), TASKED).task for index in range(2000))
+    share = sum(TASKED.tasks.values())
+    for task, weight in TASKED.tasks.items():
+        assert found[task] / 2000 == pytest.approx(weight / share, abs=0.03)
 
 
 @pytest.mark.parametrize("task", edits.WHOLE)

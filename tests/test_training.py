@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import errno
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from glmimage.decoder import Conditions, Painter
@@ -22,11 +21,10 @@ from glmimage.glyphs import encode_glyphs
 from glmimage.prior import positions
 from glmimage.prompting import prompt_ids
 from glmimage.train import decoder as decoder_stage
-from glmimage.train import exercises, recipe, release, tokenizer, vae
 from glmimage.train import prior as prior_stage
+from glmimage.train import recipe, release, tokenizer, vae
 from glmimage.train.__main__ import main
 from glmimage.train.loop import Run, Schedule
-from glmimage.train.world import WORLDS
 from tests.stickers import discs
 
 
@@ -387,27 +385,3 @@ def test_the_log_keeps_figures_in_their_columns(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["rare"] for row in rows] == ["", "7", "", "7"]
     assert [float(row["step_seen"]) for row in rows] == [0, 1, 2, 3]
-
-
-def test_favoured_tasks_come_more_often(tmp_path, monkeypatch):
-    monkeypatch.setattr(exercises, "SHARD", 64)
-    world = WORLDS[2]
-    for number in range(2):
-        samples = [exercises.exercise(world, number * 64 + offset) for offset in range(64)]
-        save_file(
-            {
-                f"{offset}.{place}": torch.zeros(scene.grid, dtype=torch.int16)
-                for offset, each in enumerate(samples)
-                for place, scene in enumerate(exercises.pictures_of(each))
-            },
-            tmp_path / f"codes-2-{number:04d}.safetensors",
-        )
-    seen = {}
-    for favoured in ({}, {"word": 4.0}):
-        data = exercises.Exercises(tmp_path, {2: 1.0}, WORLDS, lambda each: 0, latents=False, favoured=favoured)
-        rng = random.Random(0)
-        rows = [row for _ in range(100) for row in data.batch(rng, lambda each: 16)]
-        seen[len(favoured)] = sum(data.samples[row].task == "word" for row in rows) / len(rows)
-    there = sum(each.task == "word" for each in data.samples) / len(data)
-    assert seen[0] == pytest.approx(there, abs=0.03)
-    assert seen[1] == pytest.approx(4 * there / (1 + 3 * there), abs=0.03)

@@ -20,7 +20,7 @@ from glmimage.train.grounds import GROUNDS, contrasting
 from glmimage.train.instructions import HELD_OUT_INSTRUCTIONS, INSTRUCTIONS
 from glmimage.train.layout import SQUARE, Scene, Thing, Word, cells_in, labels, render, sticker_sizes, taken
 from glmimage.train.words import columns
-from glmimage.train.world import FULL, GRAMMARS, World, free_spots, sample_ground, sample_scene, text_for
+from glmimage.train.world import FULL, GRAMMARS, World, free_spots, one_of, sample_ground, sample_scene, text_for
 
 WHOLE = ("replace", "remove", "add", "background", "word", "style", "style_reference")
 """Tasks whose first reference is the picture before."""
@@ -251,7 +251,7 @@ def sample(
             choice = ", ".join(dict.fromkeys(known))
             raise TrainingError(f"The world of level {world.level} has no {name} {asked!r}; choose one of: {choice}.")
     # Where there is no choice nothing is drawn: an exercise of the first level is the scene of its seed.
-    chosen = task or (rng.choice(world.tasks) if len(world.tasks) > 1 else world.tasks[0])
+    chosen = task or one_of(rng, world.tasks)
     spoken = language or (rng.choice(world.languages) if len(world.languages) > 1 else world.languages[0])
     while True:
         drawn = TASKS[chosen](_Draft(rng, voice or rng, world, held_out, spoken))

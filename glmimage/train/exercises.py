@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -96,8 +95,7 @@ def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
 class Exercises:
     """All encoded exercises of some worlds, in memory, and batches of such as are alike.
 
-    `shares`: how much of training each world gets. `favoured`: task -> how much more of it than of the world's others.
-    `alike` tells which exercises can be in one batch.
+    `shares`: how much of training each world gets. `alike` tells which exercises can be in one batch.
     """
 
     def __init__(
@@ -108,7 +106,6 @@ class Exercises:
         alike: Callable[[Sample], Hashable],
         *,
         latents: bool,
-        favoured: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.samples: list[Sample] = []
         self.codes: list[tuple[Tensor, ...]] = []
@@ -120,9 +117,8 @@ class Exercises:
         for level, share in shares.items():
             before = len(self.samples)
             self._load(work, worlds[level], latents)
-            added = [favoured.get(each.task, 1.0) for each in self.samples[before:]]
-            total = sum(added)
-            weights += [share * each / total for each in added]
+            added = len(self.samples) - before
+            weights += [share / added] * added if added else []
         if not self.samples:
             raise TrainingError(
                 f"There are no encoded exercises in {work}; run the stages vae, tokenizer and exercises first."

@@ -55,10 +55,6 @@ END_WEIGHT = 2.0
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 
-FAVOURED = {"word": 3.0, "regions": 3.0, "remove": 2.0, "replace": 1.5, "text": 1.5}
-"""Tasks that are learned last are seen more often: with equal shares, 10,600 steps brought backgrounds and style
-transfers to their bars while words in boxes stood at 0.08, in edits at 0.15."""
-
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Target codes [..., h, w] at the preview's size, nearest first: (codes [..., *grid], new [*grid], bool).
@@ -294,7 +290,7 @@ def train_prior(
 ) -> Run:
     """`shares`: level of the world -> share of training."""
     model.train()
-    data = Exercises(work, shares, WORLDS, _alike, latents=False, favoured=FAVOURED)
+    data = Exercises(work, shares, WORLDS, _alike, latents=False)
     model.model.visual.requires_grad_(False)
     model.model.vqmodel.requires_grad_(False)
     text = model.model.language_model

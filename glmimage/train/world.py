@@ -15,7 +15,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,9 @@ __all__ = [
 ]
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
     """What scenes are made up of."""
@@ -124,7 +128,8 @@ class World:
     languages: tuple[str, ...] = ("en",)
     greetings: float = 0.0
     """Share of texts in Chinese characters."""
-    tasks: tuple[str, ...] = ("text",)
+    tasks: Mapping[str, int] = field(default_factory=lambda: {"text": 1})
+    """Task -> how often, in training."""
 
     @property
     def classes(self) -> dict[str, int]:
@@ -142,18 +147,20 @@ class World:
 
 
 SMALL = World(level=1, things=tuple(THINGS)[:33], grids={SQUARE: 1}, arrangements={"line": 1})
-EVERY_TASK = (
-    "text",
-    "regions",
-    "replace",
-    "remove",
-    "add",
-    "background",
-    "word",
-    "style",
-    "style_reference",
-    "subjects",
-)
+EVERY_TASK = {
+    "text": 3,
+    "regions": 10,
+    "replace": 3,
+    "remove": 3,
+    "add": 2,
+    "background": 1,
+    "word": 6,
+    "style": 1,
+    "style_reference": 2,
+    "subjects": 3,
+}
+"""What is learned last comes most: with equal shares, 10,600 steps of the prior brought backgrounds and style transfers
+to their bars while words in boxes stood at 0.08, in edits at 0.15."""
 TASKED = World(
     level=2,
     things=SMALL.things,
@@ -238,7 +245,8 @@ def sample_with(thing: str, rng: random.Random, held_out: bool, world: World, st
             return scene
 
 
-def _one(rng: random.Random, chances: Mapping[Grid, int]) -> Grid:
+def one_of(rng: random.Random, chances: Mapping[_T, int]) -> _T:
+    """One key, as often as it says beside the others; where there is no choice nothing is drawn."""
     return next(iter(chances)) if len(chances) == 1 else rng.choices(tuple(chances), tuple(chances.values()))[0]
 
 
@@ -254,13 +262,12 @@ def sample_ground(rng: random.Random, world: World) -> str:
 def _try_scene(
     rng: random.Random, held_out: bool, word_share: float, world: World, arrangement: str | None
 ) -> Scene | None:
-    grid = _one(rng, world.grids)
+    grid = one_of(rng, world.grids)
     ground = sample_ground(rng, world)
     found: tuple[Word, ...] | None = ()
     if arrangement or rng.random() < word_share:
         if arrangement is None:
-            kinds = world.arrangements
-            arrangement = "line" if len(kinds) == 1 else rng.choices(tuple(kinds), tuple(kinds.values()))[0]
+            arrangement = one_of(rng, world.arrangements)
         found = _words(rng, held_out, world, ground, grid, arrangement)
     if found is None:
         return None

@@ -339,11 +339,13 @@ def test_a_download_carries_everything_or_nothing(visit: Visit) -> None:
 
 
 def test_a_new_picture_appears_while_one_looks(visit: Visit) -> None:
+    (before,) = fill(visit.history, "before")
     page = enter(visit)
-    fill(visit.history, "before")
+    shot(page, before).evaluate("one => { one.mine = true; }")
     visit.studio.worker.submit(Request(prompt="fresh", width=256, height=256), "create")
     expect(page.locator(".shot")).to_have_count(2)
     expect(page.locator(".shot .open").first).to_have_attribute("title", "fresh")
+    assert shot(page, before).evaluate("one => one.mine"), "a picture that is being clicked was taken away"
 
 
 def test_what_another_browser_threw_away_is_said(visit: Visit) -> None:
