@@ -30,6 +30,9 @@ TILE_OVERLAP = 16
 """Latents that neighbouring tiles share, as in `latents.py`."""
 _CONVOLVED = 3
 """Times the widest tensor: what a processor's convolutions lay out anew, before and after (measured in bfloat16)."""
+_CONVOLUTION_KERNELS = 128 * 2**20
+"""Bytes of compiled kernels that a processor keeps for the VAE's convolutions: measured were 70 MiB with AVX-512, 30 to
+280 with AMX, nothing with `ONEDNN_PRIMITIVE_CACHE_CAPACITY=0`, which is slower."""
 _INT8_LAUNCHES = 3
 """LLM.int8() runs about three times the kernels of a plain product."""
 _CONVOLUTIONS = 0.7
@@ -198,11 +201,13 @@ class Footprint:
         """The VAE's encoder, for the largest reference, whole."""
         pixels = max((side.width * side.height for side in self.job.references), default=0)
         width = max(channels / 4**level for level, channels in enumerate(self.of.vae_channels))
-        alive = 5 + self._convolved()
-        return int(pixels * (self.machine.itemsize * alive * width + 3 * (4 + self.machine.itemsize)))
+        layouts, kernels = self._convolutions()
+        taken = int(pixels * (self.machine.itemsize * (5 + layouts) * width + 3 * (4 + self.machine.itemsize)))
+        return taken + kernels if pixels else 0
 
-    def _convolved(self) -> int:
-        return _CONVOLVED if self.machine.kind == "cpu" else 0
+    def _convolutions(self) -> tuple[int, int]:
+        """(times the widest tensor, bytes) that convolutions take beside their inputs and outputs."""
+        return (_CONVOLVED, _CONVOLUTION_KERNELS) if self.machine.kind == "cpu" else (0, 0)
 
     def prior_cache(self, pictures: int) -> int:
         """Keys and values, and the rotary tables."""
@@ -319,7 +324,8 @@ class Footprint:
         inputs = [*self.of.vae_channels[1:], self.of.vae_channels[-1]]
         width = max(channels / 4**level for level, channels in enumerate(inputs))
         pasted = 4 * (3 + 1 + 1) * pixels + 2 * 3 * 4 * piece if tile else 0
-        return int(piece * self.machine.itemsize * (3 + self._convolved()) * width) + pasted
+        layouts, kernels = self._convolutions()
+        return int(piece * self.machine.itemsize * (3 + layouts) * width) + pasted + kernels
 
     # --- seconds ------------------------------------------------------------------------------------------------------
 
