@@ -177,19 +177,24 @@ def empty_component(component: Component, folder: Path) -> Any:
 def _load(kind: type[Any], folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     """One module from safetensors, whole, frozen."""
 
-    def load() -> tuple[Any, list[str]]:
+    def load() -> _Loaded:
         module, report = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype, **options
         )
-        return module, [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
+        lacking = [*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])]
+        return module, lacking, list(map(str, report["unexpected_keys"]))
 
     return _checked(folder, load)
 
 
-def _checked(folder: Path, load: Callable[[], tuple[Any, list[str]]]) -> Any:
-    """What `load` gives, frozen, unless it fails or lacks tensors."""
+_Loaded = tuple[Any, list[str], list[str]]
+"""A module, the names that its files lack, and those in them that it has no place for."""
+
+
+def _checked(folder: Path, load: Callable[[], _Loaded]) -> Any:
+    """What `load` gives, frozen, unless it fails, lacks tensors, or is shorter than its weights."""
     try:
-        module, missing = load()
+        module, missing, unused = load()
     # Damaged files raise OSError, ValueError, RuntimeError, KeyError or safetensors' own error.
     except Exception as error:
         raise CheckpointError(
@@ -199,13 +204,27 @@ def _checked(folder: Path, load: Callable[[], tuple[Any, list[str]]]) -> Any:
         raise CheckpointError(
             f"The weights in {folder} lack {len(missing)} tensors such as {min(missing)}; download or write them again."
         )
+    # Single tensors that nobody uses do no harm; without some of its blocks a model paints noise.
+    if beyond := [name for name in unused if _is_beyond(module, name)]:
+        raise CheckpointError(
+            f"The config.json in {folder} leaves out blocks that its weights have, such as {min(beyond)}; download or"
+            " write it again."
+        )
     return module.eval().requires_grad_(False)
 
 
-def _load_decoder(
-    folder: Path, asked: dict[str, Any] | None, place: torch.device, dtype: torch.dtype
-) -> tuple[Any, list[str]]:
-    """The decoder, and the names that its files lack; quantized as `asked`, or as it is stored.
+def _is_beyond(module: nn.Module, name: str) -> bool:
+    """Whether a tensor belongs to a block behind the last one of a list in `module`."""
+    at: Any = module
+    for part in name.split("."):
+        if isinstance(at, nn.ModuleList) and part.isdigit() and int(part) >= len(at):
+            return True
+        at = getattr(at, part, None)
+    return False
+
+
+def _load_decoder(folder: Path, asked: dict[str, Any] | None, place: torch.device, dtype: torch.dtype) -> _Loaded:
+    """The decoder, quantized as `asked`, or as it is stored.
 
     Done by diffusers' quantizer, one tensor after another. Its `from_pretrained` would do, but refuses to start without
     a GPU, which bitsandbytes does not need.
@@ -242,7 +261,7 @@ def _load_decoder(
     # Both are what diffusers' `save_pretrained` reads.
     module.hf_quantizer = quantizer
     module.register_to_config(quantization_config=quantizer.quantization_config)
-    return module, missing
+    return module, missing, list(places)
 
 
 def _read(file: Path, key: str) -> Tensor:

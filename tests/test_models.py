@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers.models.glm_image.image_processing_pil_glm_image import GlmImag
 
 from glmimage.errors import CheckpointError
 from glmimage.models import Stack
+from glmimage.quantize import Formats
 
 
 def test_the_stack_is_whole_and_frozen(tiny: Path, tiny_stack: Stack) -> None:
@@ -58,6 +60,22 @@ def test_missing_tensors(tiny: Path, tmp_path: Path) -> None:
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack 1 tensors such as lm_head\.weight"):
         Stack.load(folder)
+
+
+@pytest.mark.parametrize("formats", [Formats(), Formats.of_bits(4)], ids=["as stored", "4 bits"])
+@pytest.mark.parametrize(
+    ("part", "key"), [("transformer", "num_layers"), ("vision_language_encoder", "num_hidden_layers")]
+)
+def test_weights_with_more_blocks_than_the_config_says(
+    tiny: Path, tmp_path: Path, part: str, key: str, formats: Formats
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "copy"))
+    config = folder / part / "config.json"
+    text, changed = re.subn(rf'"{key}": \d+', f'"{key}": 1', config.read_text())
+    assert changed
+    config.write_text(text)
+    with pytest.raises(CheckpointError, match=rf"{part} leaves out blocks that its weights have, such as .*\.1\."):
+        Stack.load(folder, formats=formats)
 
 
 def test_pickles_are_not_loaded(tiny: Path, tmp_path: Path) -> None:
