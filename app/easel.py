@@ -144,14 +144,19 @@ def shelf(
     return f'<div class="shelf">{label}{_strip(snapshot, frames, {one.key for one in shown}, place, words)}</div>'
 
 
-def welcome(examples: Sequence[Example], title: str, how: str) -> str:
-    """The first visit: examples, one click each."""
-    cards = "".join(
+def welcome(title: str, how: str, cards: str) -> str:
+    """What stands there before the first picture."""
+    return f'<div class="welcome"><h2>{escape(title)}</h2>{how}{cards}</div>'
+
+
+def cards(examples: Sequence[Example], words: Words) -> str:
+    """Examples, one click each: what goes in, what came of it, and the prompt."""
+    made = "".join(
         f'<button type="button" class="card" data-act="example" data-key="{number}">'
-        f"{_thumbnail(example)}<span>{escape(example.prompt)}</span></button>"
+        f"{_faces(example)}<span>{escape(example.title(words.language))}</span></button>"
         for number, example in enumerate(examples)
     )
-    return f'<div class="welcome"><h2>{escape(title)}</h2><p>{escape(how)}</p><div class="cards">{cards}</div></div>'
+    return f'<div class="cards">{made}</div>' if made else ""
 
 
 def _own(snapshot: Snapshot, place: Place) -> Job | None:
@@ -211,8 +216,10 @@ def _sheet(url: str, ratio: float, key: str, alt: str, kind: str = "") -> str:
     return f'<button type="button" class="sheet {kind}" style="--ratio:{ratio:.4f}" {acts}>{picture}</button>'
 
 
-def _thumbnail(example: Example) -> str:
-    return f'<img src="{file_url(example.thumbnail)}" alt="">' if example.thumbnail else ""
+def _faces(example: Example) -> str:
+    shown = [*example.pictures, *([example.thumbnail] if example.thumbnail else [])]
+    images = "".join(f'<img src="{file_url(one)}" alt="">' for one in shown)
+    return f'<span class="faces of-{len(shown)}">{images}</span>' if shown else ""
 
 
 def _progress(snapshot: Snapshot, place: Place, words: Words) -> str:

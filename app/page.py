@@ -29,7 +29,7 @@ from gradio.blocks import Block
 from app.history import History
 from app.jobs import Snapshot
 from app.library import Library
-from app.presets import Example, Sizes
+from app.presets import Example, ExampleTask, Sizes
 from app.run import Worker
 from app.vocabulary import Vocabulary
 from app.words import Words
@@ -158,6 +158,14 @@ class Page:
     def keep_draft(self, text: gr.Textbox) -> None:
         """What is typed into a text with an id and the class "draft" survives a reload."""
         self.blocks.load(None, None, text, js=f"() => window.atelier.draft('{text.elem_id}')", **QUIET)
+
+    def examples_of(self, task: ExampleTask) -> tuple[Example, ...]:
+        return tuple(one for one in self.examples if one.task == task)
+
+    def example(self, task: ExampleTask, key: str) -> Example | None:
+        """The one that a click on a card means."""
+        offered = self.examples_of(task)
+        return offered[int(key)] if key.isdecimal() and int(key) < len(offered) else None
 
     def takers(self, cargo: Cargo, besides: str = "") -> list[str]:
         """The tabs that accept it."""

@@ -1,4 +1,4 @@
-"""Reads and checks the data files under presets/: shapes and sizes, example prompts.
+"""Reads and checks the data files under presets/: shapes and sizes, examples for each task.
 
 Knows no page and no model; what a checkpoint can make comes in as its `Defaults`.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from glmimage.errors import GLMImageError
 from glmimage.geometry import PRIOR_CELL, Size
@@ -78,13 +79,31 @@ def default_side(defaults: Defaults) -> int:
     return round(math.sqrt(defaults.width * defaults.height))
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt to start from, with a seed that was seen to work and a small picture of it."""
+ExampleTask = Literal["text", "edit", "style", "subjects"]
 
-    prompt: str
-    seed: int
-    thumbnail: Path | None
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """Something to start from, with a seed that was seen to work and a small picture of what came of it."""
+
+    prompt: str = ""
+    """None is needed where a style is taken over."""
+    seed: int = 0
+    task: ExampleTask = "text"
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Language -> what the prompt says, for those who read no English."""
+    pictures: tuple[Path, ...] = ()
+    """References, in their order."""
+    names: tuple[str, ...] = ()
+    """Of the subjects in `pictures`."""
+    kinds: tuple[str, ...] = ()
+    """What they are, as the model knows them."""
+    style: str = ""
+    """Key of a preset."""
+    thumbnail: Path | None = None
+
+    def title(self, language: str) -> str:
+        return self.said.get(language, self.prompt)
 
 
 def read_sizes(folder: Path = FOLDER) -> Sizes:
@@ -106,15 +125,31 @@ def read_sizes(folder: Path = FOLDER) -> Sizes:
 
 
 def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
-    """Raises PresetError naming the file and what is wrong in it. A thumbnail that is not there is left out."""
+    """Raises PresetError naming the file and what is wrong in it. A thumbnail that is not there is left out, and so is
+    an example whose pictures are not."""
     path = folder / "examples.json"
     try:
-        return tuple(
-            Example(str(one["prompt"]), int(one.get("seed", 0)), _thumbnail(str(one.get("thumbnail", ""))))
-            for one in _read(path)["examples"]
-        )
+        examples = tuple(_example(one) for one in _read(path)["examples"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
+    return tuple(one for one in examples if all(picture.is_file() for picture in one.pictures))
+
+
+def _example(one: Mapping[str, Any]) -> Example:
+    task = one.get("task", "text")
+    if task not in get_args(ExampleTask):
+        raise ValueError(f"no task {task!r}")
+    return Example(
+        prompt=str(one.get("prompt", "")),
+        seed=int(one["seed"]),
+        task=task,
+        said={str(language): str(text) for language, text in one.get("said", {}).items()},
+        pictures=tuple(ROOT / str(name) for name in one.get("pictures", ())),
+        names=tuple(map(str, one.get("names", ()))),
+        kinds=tuple(map(str, one.get("kinds", ()))),
+        style=str(one.get("style", "")),
+        thumbnail=_thumbnail(str(one.get("thumbnail", ""))),
+    )
 
 
 def _thumbnail(name: str) -> Path | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from app.easel import file_url
 from app.subjects import Subject
+from app.vocabulary import Vocabulary
 from app.words import Words
 from glmimage.request import Reference
-from glmimage.tasks import MOST_SUBJECTS, Findings
+from glmimage.tasks import MOST_SUBJECTS, Findings, noun
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,16 @@ def faults(findings: Findings, subjects: Sequence[Reference], words: Words) -> l
     return said + [words("subjects.fault.unknown", words=unknown) for unknown in findings.unknown]
 
 
-def told(findings: Findings, subjects: Sequence[Reference], prompt: str, words: Words) -> str:
-    """Who is in the scene, and what is still missing; nothing while nobody is there."""
+def told(
+    findings: Findings,
+    subjects: Sequence[Reference],
+    prompt: str,
+    words: Words,
+    vocabulary: Vocabulary | None = None,
+    checkpoint: str = "",
+) -> str:
+    """Who is in the scene, what is still missing, and whom a checkpoint of so few words cannot know by name; nothing
+    while nobody is there."""
     if not subjects:
         return ""
     there = dict.fromkeys(mention.subject for mention in findings.mentions)
@@ -56,6 +65,8 @@ def told(findings: Findings, subjects: Sequence[Reference], prompt: str, words: 
         lines += [escape(fault) for fault in faults(findings, subjects, words)]
     elif not lines:
         lines = [escape(words("subjects.hint"))]
+    strange = [one for one in subjects if vocabulary and vocabulary.unknown(noun(one))]
+    lines += [escape(words("subjects.kind.unknown", checkpoint=checkpoint, name=_called(one))) for one in strange]
     return "".join(f'<p class="written">{line}</p>' for line in lines)
 
 

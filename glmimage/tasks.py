@@ -183,14 +183,19 @@ def find_subjects(prompt: str, subjects: Sequence[Reference]) -> Findings:
     )
 
 
+def noun(subject: Reference) -> str:
+    """What a subject is, as far as it is told: its kind, or else its name."""
+    return _bare(subject.role) or _called(subject)
+
+
 def pictured(subject: Reference, number: int, language: str) -> str:
     """What the thing in picture `number` (from 1; 0: without it) is called: "the cat from picture 1"."""
-    noun = _bare(subject.role) or _called(subject)
+    called = noun(subject)
     if language == "zh":
-        return f"图{number}的{noun}" if number else noun
+        return f"图{number}的{called}" if number else called
     # A name that is all there is may be a person's, which takes no article.
-    proper = not _bare(subject.role) and noun[:1].isupper() and noun == subject.name.strip()
-    said = noun if proper else f"the {noun}"
+    proper = not _bare(subject.role) and called[:1].isupper() and called == subject.name.strip()
+    said = called if proper else f"the {called}"
     return f"{said} from picture {number}" if number else said
 
 

@@ -25,7 +25,7 @@ from tests.test_history import result
 
 EN = Words()
 HERE = easel.Place("create")
-WELCOME = easel.welcome((Example("a dog", 1, None),), "What shall we paint?", "Write it.")
+WELCOME = easel.welcome("What shall we paint?", "", easel.cards((Example(prompt="a dog"),), Words()))
 NASTY = '<img src=x onerror="alert(1)"> & "O\'K"'
 
 
@@ -108,10 +108,13 @@ def test_previews_are_small_enough_to_send_often(history: History) -> None:
 
 
 def test_the_first_visit_offers_examples(history: History) -> None:
-    welcome = easel.welcome((Example("a dog", 1, None), Example(NASTY, 1, None)), "What?", NASTY)
+    offered = (Example(prompt="a dog", said={"zh": "一只狗"}), Example(prompt=NASTY))
+    welcome = easel.welcome(NASTY, "", easel.cards(offered, EN))
     html = easel.picture_area(snapshot(), history, HERE, welcome, EN)
     assert html.count('data-act="example"') == 2
     assert "<img src=x" not in html
+    assert "a dog" in html
+    assert "一只狗" in easel.cards(offered, Words.of("zh"))
 
 
 def test_a_finished_picture_is_shown_with_its_settings(history: History) -> None:

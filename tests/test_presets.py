@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -56,12 +57,16 @@ def test_a_foreign_size_leads_to_the_nearest_choice() -> None:
     assert (shape.label, side) == ("1:1", 256)
 
 
-def test_the_examples_are_four_short_prompts_in_the_miniatures_world() -> None:
+def test_every_task_has_short_examples_in_both_languages() -> None:
     examples = presets.read_examples()
-    assert len(examples) == 4
+    assert {example.task for example in examples} == set(get_args(presets.ExampleTask))
     for example in examples:
-        assert len(example.prompt) < 120
+        assert len(example.title("en")) < 120
+        assert example.title("zh") != example.title("en")
+        assert example.thumbnail is not None
         assert all(1 <= len(word) <= 8 for word in quoted(example.prompt))
+        subjects = len(example.pictures) if example.task == "subjects" else 0
+        assert len(example.names) == len(example.kinds) == subjects
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,9 @@ def test_a_broken_file_is_named_in_one_sentence(tmp_path: Path, text: str) -> No
         presets.read_sizes(tmp_path)
 
 
-def test_a_missing_thumbnail_is_left_out(tmp_path: Path) -> None:
-    one = {"prompt": "a cat", "thumbnail": "assets/examples/no-such.webp"}
-    (tmp_path / "examples.json").write_text(json.dumps({"examples": [one]}))
-    assert presets.read_examples(tmp_path)[0].thumbnail is None
+def test_what_lacks_a_file_is_left_out(tmp_path: Path) -> None:
+    one = {"prompt": "a cat", "seed": 1, "thumbnail": "assets/examples/no-such.webp"}
+    other = {"prompt": "bluer", "seed": 1, "task": "edit", "pictures": ["assets/examples/no-such.webp"]}
+    (tmp_path / "examples.json").write_text(json.dumps({"examples": [one, other]}))
+    (example,) = presets.read_examples(tmp_path)
+    assert (example.prompt, example.thumbnail) == ("a cat", None)

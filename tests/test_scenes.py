@@ -9,6 +9,7 @@ import pytest
 from app import scenes
 from app.scenes import Card
 from app.subjects import Subject
+from app.vocabulary import Vocabulary
 from app.words import Words
 from glmimage.request import Reference
 from glmimage.tasks import find_subjects
@@ -50,6 +51,19 @@ def test_what_is_told_follows_the_prompt() -> None:
     html = scenes.told(find_subjects("Mia runs", subjects), subjects, "Mia runs", EN)
     assert "<mark>Mia</mark>" in html
     assert "does not say &lt;b&gt;&amp;" in html
+
+
+def test_whom_a_small_checkpoint_cannot_know_is_said() -> None:
+    vocabulary = Vocabulary.of({"words": ["cat", "runs"]})
+    cat, leo, kind = (
+        Reference(path="a", name="cat"),
+        Reference(path="b", name="Leo"),
+        Reference(path="c", name="Mia", role="a cat"),
+    )
+    html = scenes.told(find_subjects("", [cat, leo, kind]), [cat, leo, kind], "", EN, vocabulary, "tiny")
+    assert "tiny knows things, not names: say what Leo is" in html
+    assert html.count("say what") == 1
+    assert "say what" not in scenes.told(find_subjects("", [leo]), [leo], "", EN)
 
 
 def test_a_card_is_kept_once_and_again_when_it_changed(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from typing import Any, ClassVar, cast
 import gradio as gr
 from gradio.blocks import Block
 
-from app import comparisons, controls, easel, intake, masks, reading
+from app import comparisons, controls, easel, intake, masks, reading, uploads
 from app.history import Picture
 from app.library import Library
 from app.masks import Mask
 from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.presets import Example
 from app.wall import Hanging, View, Wall
 from app.words import Words, label
 from glmimage import tasks
@@ -146,7 +147,7 @@ class Edit:
 
     def _welcome(self, words: Words) -> str:
         invitation = intake.slot("source", words, said=words("edit.welcome.how"))
-        return f'<div class="welcome"><h2>{escape(words("edit.welcome"))}</h2>{invitation}</div>'
+        return easel.welcome(words("edit.welcome"), invitation, easel.cards(self._page.examples_of("edit"), words))
 
     def _stage(self, visit: Visit, values: Values) -> str:
         """The picture to be changed, with brushes where only a part is to be."""
@@ -244,10 +245,23 @@ class Edit:
                 return self._take(visit, values, path)
             case "clear.source":
                 return self._take(visit, values, None)
+            case "example" if (example := self._page.example("edit", key)) is not None:
+                return self._try(visit, values, example)
             case "suggest":
                 preset = visit.library.find(key)
                 return self._controls.settings(preset.settings) or None if preset else None
         return None
+
+    def _try(self, visit: Visit, values: Values, example: Example) -> Updates:
+        """Paints an example."""
+        try:
+            source = uploads.take(example.pictures[0], visit.history.storage.root)
+        except GLMImageError as error:
+            return self._wall.say(visit, values, str(error))
+        shown = self._take(visit, values, source) | {self._instruction: example.prompt, self._part: False}
+        now = {**values, **shown}
+        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _take(self, visit: Visit, values: Values, source: Path | None) -> Updates:
         """Another picture to change; its mask begins anew."""

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, cast
 import gradio as gr
 from gradio.blocks import Block
 
-from app import comparisons, controls, intake, swatches
+from app import comparisons, controls, easel, intake, swatches, uploads
 from app.comparisons import Pane
 from app.history import Picture
 from app.library import Preset
 from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.presets import Example
 from app.wall import Hanging, Wall
 from app.words import Words, label
 from glmimage import tasks
@@ -124,7 +125,7 @@ class Style:
 
     def _welcome(self, words: Words) -> str:
         invitation = intake.slot("content", words, said=words("style.welcome.how"))
-        return f'<div class="welcome"><h2>{escape(words("style.welcome"))}</h2>{invitation}</div>'
+        return easel.welcome(words("style.welcome"), invitation, easel.cards(self._page.examples_of("style"), words))
 
     def _stage(self, visit: Visit, values: Values) -> str:
         content = values[self._content]
@@ -235,12 +236,27 @@ class Style:
                 return self._turn(visit, values, {self._content: str(picture.path)})
             case "clear" if place is not None:
                 return self._turn(visit, values, {place: ""})
+            case "example" if (example := self._page.example("style", key)) is not None:
+                return self._try(visit, values, example)
             case "style" if (preset := visit.library.find(key)) is not None:
                 changes: Updates = {self._chosen: key, self._like: ""}
                 if "content" in preset.settings:
                     changes[self._strength] = round(1 - preset.settings["content"], 6)
                 return self._turn(visit, values, changes) | self._controls.settings(preset.settings)
         return None
+
+    def _try(self, visit: Visit, values: Values, example: Example) -> Updates:
+        """Paints an example."""
+        try:
+            taken = [str(uploads.take(picture, visit.history.storage.root)) for picture in example.pictures]
+        except GLMImageError as error:
+            return self._wall.say(visit, values, str(error))
+        content, like = [*taken, ""][:2]
+        changes: Updates = {self._content: content, self._like: like, self._chosen: example.style, self._strength: 1}
+        shown = self._turn(visit, values, changes)
+        now = {**values, **shown}
+        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _turn(self, visit: Visit, values: Values, changes: Updates) -> Updates:
         """Shows what is to be made now, with `changes` to the states."""

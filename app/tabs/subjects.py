@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import gradio as gr
 from gradio.blocks import Block
 
-from app import controls, intake, scenes
+from app import controls, easel, intake, scenes, uploads
 from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.presets import Example
 from app.scenes import Card
 from app.subjects import Subjects as Library
 from app.wall import Hanging, Wall
@@ -196,7 +196,8 @@ class Subjects:
 
     def _welcome(self, words: Words) -> str:
         invitation = intake.slot("subject", words, said=words("subjects.welcome.how"), many=True)
-        return f'<div class="welcome"><h2>{escape(words("subjects.welcome"))}</h2>{invitation}</div>'
+        offered = easel.cards(self._page.examples_of("subjects"), words)
+        return easel.welcome(words("subjects.welcome"), invitation, offered)
 
     def _stage(self, visit: Visit, values: Values) -> str:
         cast_now = self._cast(values)
@@ -211,7 +212,9 @@ class Subjects:
         findings = tasks.find_subjects(prompt, subjects)
         updates: Updates = {
             self._behind: scenes.lit(prompt, findings),
-            self._told: scenes.told(findings, subjects, prompt, visit.words),
+            self._told: scenes.told(
+                findings, subjects, prompt, visit.words, visit.vocabulary, visit.snapshot.defaults.name
+            ),
         }
         library = self._shelf(visit)
         for index, card in enumerate(cast_now.cards):
@@ -291,11 +294,26 @@ class Subjects:
                 return self._enter(visit, values, Card(str(picture.path)))
             case "clear" if slot.isdigit() and int(slot) < len(cards):
                 return self._turn(visit, values, self._cast(values).without(int(slot)))
+            case "example" if (example := self._page.example("subjects", key)) is not None:
+                return self._try(visit, values, example)
             case "subject-keep" if slot.isdigit() and int(slot) < len(cards):
                 return self._keep(visit, values, int(slot))
             case "subject-pick" | "subject-delete" | "subject-undo":
                 return self._visit_library(visit, values, kind, key)
         return None
+
+    def _try(self, visit: Visit, values: Values, example: Example) -> Updates:
+        """Paints an example."""
+        try:
+            taken = [uploads.take(picture, visit.history.storage.root) for picture in example.pictures]
+        except GLMImageError as error:
+            return self._wall.say(visit, values, str(error))
+        cast_now = Cast(tuple(Card(str(picture)) for picture in taken), example.names, example.kinds)
+        now = {**values, self._prompt: example.prompt}
+        shown = self._deal(visit, now, cast_now) | {self._prompt: example.prompt}
+        now |= shown
+        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _arrive(self, visit: Visit, values: Values, uploads: Sequence[str]) -> Updates:
         """All that can be used enters; the first that cannot is told of."""

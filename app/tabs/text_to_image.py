@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any, ClassVar, cast
 
 import gradio as gr
@@ -102,7 +103,8 @@ class TextToImage:
         )
 
     def _welcome(self, words: Words) -> str:
-        return easel.welcome(self._page.examples, words("create.welcome"), words("create.welcome.how"))
+        how = f"<p>{escape(words('create.welcome.how'))}</p>"
+        return easel.welcome(words("create.welcome"), how, easel.cards(self._page.examples_of("text"), words))
 
     def _wire(self, inputs: set[Block], outputs: Sequence[Block]) -> None:
         page, answers, wide = self._page, [*outputs], {*inputs, self._page.who}
@@ -193,8 +195,8 @@ class TextToImage:
 
     def _act(self, act: str, key: str, visit: Visit, values: Values) -> Updates | None:
         match act:
-            case "example" if key.isdigit() and int(key) < len(self._page.examples):
-                return self._paint_example(visit, values, self._page.examples[int(key)])
+            case "example" if (example := self._page.example("text", key)) is not None:
+                return self._paint_example(visit, values, example)
             case "repaint":
                 return self._repaint(key, visit, values)
             case "pick" | "choose" | "sketches" | "live":

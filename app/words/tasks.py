@@ -112,6 +112,10 @@ WORDS = {
         "The scene says {words}, which is not there; add that picture or reword.",
         "场景里提到的“{words}”并不存在；请加入那张图片，或改写。",
     ),
+    "subjects.kind.unknown": (
+        "{checkpoint} knows things, not names: say what {name} is, such as a cat. The full model sees it.",
+        "{checkpoint} 只认得事物，不认得名字：请写明 {name} 是什么，例如猫。完整模型自己看得出来。",
+    ),
     "subjects.library": ("Kept subjects", "已保存的主角"),
     "subjects.keep": ("Keep", "保存"),
     "subjects.keep.label": ("Keep picture {number} in the library", "把图片 {number} 存入主角库"),
