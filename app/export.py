@@ -1,4 +1,4 @@
-"""Pictures that leave the studio: several as a zip with their settings, or pixels alone.
+"""What leaves the studio: pictures as a zip with their settings, or pixels alone, and presets.
 
 Written to `exports/` in the data folder under names that nobody can guess, and removed after a day. Names inside are
 made from keys, never from what a person typed. Knows no page.
@@ -52,6 +52,12 @@ def bare(storage: Storage, picture: Picture) -> Path:
     """A copy of the picture that says nothing of how, when and by what it was made. Raises StoreError, PictureError."""
     path = _free(storage, f"{secrets.token_hex(8)}.png")
     return _written(path, lambda file: metadata.strip(picture.path, file))
+
+
+def text(storage: Storage, content: str) -> Path:
+    """A file of presets. Raises StoreError."""
+    path = _free(storage, f"presets-{secrets.token_hex(8)}.json")
+    return _written(path, lambda file: file.write(content.encode()))
 
 
 def pair(storage: Storage, one: Picture, other: Picture) -> tuple[Path, Path]:

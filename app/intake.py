@@ -6,7 +6,8 @@ open and encode it before our code sees it. The browser then says where it lies,
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
 
@@ -17,16 +18,23 @@ from glmimage.errors import PictureError
 
 
 def take(place: str, data_dir: Path) -> Path:
-    """Keeps the uploaded file that a browser says lies at `place`; the upload is deleted. Raises PictureError."""
+    """Keeps the uploaded picture that a browser says lies at `place`; the upload is deleted. Raises PictureError."""
+    with arrived(place) as file:
+        return uploads.take(file, data_dir)
+
+
+@contextmanager
+def arrived(place: str) -> Iterator[Path]:
+    """The uploaded file that a browser says lies at `place`, as long as it is looked at. Raises PictureError."""
     from gradio.utils import get_upload_folder
 
     path = Path(place)
     folder = Path(get_upload_folder()).resolve()
     # Not the file's own resolve(): a link is no upload.
     if not place or "\0" in place or path.parent.resolve().parent != folder:
-        raise PictureError("The picture did not arrive; choose it again.")
+        raise PictureError("The file did not arrive; choose it again.")
     try:
-        return uploads.take(path, data_dir)
+        yield path
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)

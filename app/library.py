@@ -136,10 +136,11 @@ class Library:
         self._write(path, checked)
         return replace(checked, key=f"own/{path.name}")
 
-    def rename(self, key: str, name: str) -> None:
-        """Gives one of the person's own another name; raises PresetError."""
+    def rename(self, key: str, name: str, language: str = "en") -> None:
+        """Gives one of the person's own another name, in the language where it has several; raises PresetError."""
         preset, path = self._found(key)
-        self._write(path, self.check(preset.to_json() | {"name": name}))
+        names = {**preset.name, language: name} if language in preset.name else {"en": name}
+        self._write(path, self.check(preset.to_json() | {"name": names}))
 
     def delete(self, key: str) -> None:
         """Raises PresetError for what is not the person's own."""

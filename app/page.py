@@ -59,15 +59,17 @@ const bring = async (slot, files) => {
   trigger('act', {act: `file.${slot}`, key: sent.map((one) => one.path ?? '').join('\\n'), to: ''});
 };
 element.addEventListener('change', (event) => {
-  const slot = event.target.dataset.slot;
+  const {slot, change, key = ''} = event.target.dataset;
+  if (change) trigger('act', {act: change, key, to: event.target.value});
   if (slot === undefined) return;
   bring(slot, [...event.target.files]);
   event.target.value = '';
 });
 element.addEventListener('bring', (event) => bring(event.detail.slot, event.detail.files));
 """
-"""What a gr.HTML passes on as its event 'act': a click on markup with `data-act`, `data-key` and `data-to`; what the
-page's own script says; a file that was chosen, dropped or pasted into a slot, once it is uploaded (`app.intake`)."""
+"""What a gr.HTML passes on as its event 'act': a click on markup with `data-act`, `data-key` and `data-to`; what was
+typed into a field with `data-change`; what the page's own script says; a file that was chosen, dropped or pasted into a
+slot, once it is uploaded (`app.intake`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import gradio as gr
 from app import caches, easel, panel
 from app.choice import Choice
 from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.tabs.own_presets import OwnPresets
 from app.words import Words, label
 from glmimage.errors import GLMImageError, RequestError
 
@@ -36,6 +37,7 @@ class System:
             with gr.Column(elem_classes="desk", min_width=280):
                 self._desk()
                 self._stored = gr.HTML("", js_on_load=CLICKS, apply_default_css=False, elem_id="system-stored")
+                self._presets = OwnPresets(page)
                 gr.HTML(panel.versions(words), apply_default_css=False, elem_id="system-versions")
             with gr.Column(elem_classes="wall", min_width=280):
                 self._machine, self._plan, self._jobs = (
@@ -51,16 +53,17 @@ class System:
             self._complaint,
             self._progress,
             self._stored,
+            self._presets.list,
             self._machine,
             self._plan,
             self._jobs,
         ]
-        inputs: set[Any] = {*choosing, page.who}
+        inputs: set[Any] = {*choosing, self._presets.deleted, page.who}
         if page.owned:
             self._load.click(self._change, inputs, outputs, **QUIET)
             self._checkpoint.submit(self._change, inputs, outputs, **QUIET)
             self._stored.act(self._act, inputs, outputs, **QUIET)
-        return Ports({self._shown}, outputs)
+        return Ports({self._shown, self._presets.deleted}, outputs)
 
     def look(self, visit: Visit, values: Values) -> Updates:
         found, words = self._page.worker.look(), visit.words
@@ -72,6 +75,7 @@ class System:
             self._stored: panel.stored(
                 self._measure(visit, anew=not values[self._shown]), words, clearing=self._page.owned
             ),
+            **self._presets.look(visit, values),
             self._machine: panel.machine(found, words),
             self._plan: panel.plan(found, words),
             self._jobs: panel.jobs(visit.snapshot, words),

@@ -10,6 +10,7 @@ import pytest
 
 from app import choice as choices
 from app.choice import Choice
+from app.library import Library, Preset
 from app.serve import Options, Studio
 from tests.browser.visits import PATIENCE, PORT, WIDE, browsed, expect
 
@@ -91,3 +92,40 @@ def test_a_cache_is_cleared_and_nothing_else(studio: Studio, page: Any) -> None:
     expect(button).to_have_count(0)
     assert not list(storage.encoded.iterdir())
     assert (storage.inputs / "file").exists()
+
+
+def test_own_presets_are_renamed_deleted_brought_back_and_carried_elsewhere(
+    studio: Studio, page: Any, tmp_path: Path
+) -> None:
+    library = Library(studio.worker.history.storage.root)
+    own = tmp_path / "data" / "presets"
+    library.keep(Preset(kind="style", name={"en": "Mine"}, words={"en": "in my style"}))
+    (own / "broken.json").write_text("{")
+    page.reload()
+    page.locator("#tab-system-button").click()
+    section, names = page.locator("#system-presets"), page.locator("#system-presets input[data-change]")
+    expect(section).to_contain_text("broken.json is left out: it is no JSON")
+    expect(names).to_have_value("Mine")
+    names.fill("Ours <b>")
+    names.press("Enter")
+    expect(page.get_by_label("Rename Ours <b>")).to_be_visible()
+    assert [preset.title("en") for preset in library.presets("style") if preset.own] == ["Ours <b>"]
+    section.get_by_role("button", name="Export all").click()
+    with page.expect_download() as download:
+        section.get_by_text("Download presets.json").click()
+    section.get_by_role("button", name="Delete Ours <b>").click()
+    expect(names).to_have_count(0)
+    assert list(own.glob("*.json")) == [own / "broken.json"]
+    section.get_by_role("button", name="Bring back").click()
+    expect(names).to_have_value("Ours <b>")
+    chooser = section.locator("input[type=file]")
+    chooser.set_input_files(download.value.path())
+    expect(names).to_have_count(2)
+    (tmp_path / "other.json").write_text('{"kind": "style"}')
+    chooser.set_input_files(tmp_path / "other.json")
+    expect(section.get_by_role("alert")).to_contain_text("The preset cannot be used")
+    expect(names).to_have_count(2)
+    names.first.fill(" ")
+    names.first.press("Enter")
+    expect(section.get_by_role("alert")).to_contain_text("its name is empty")
+    assert [preset.title("en") for preset in library.presets("style") if preset.own] == ["Ours <b>"] * 2
