@@ -216,6 +216,15 @@ def _sheet(url: str, ratio: float, key: str, alt: str, kind: str = "") -> str:
     return f'<button type="button" class="sheet {kind}" style="--ratio:{ratio:.4f}" {acts}>{picture}</button>'
 
 
+def kept_layout(thumbnail: Path, words: Words) -> str:
+    """Whose layout is kept, and a way to let it go."""
+    return (
+        f'<div class="slot is-layout"><img src="{file_url(thumbnail)}" alt=""><div class="aside">'
+        f'<p>{escape(words("create.layout"))}</p><div class="acts"><button type="button" data-act="drop-layout">'
+        f"{escape(words('create.layout.drop'))}</button></div></div></div>"
+    )
+
+
 def _faces(example: Example) -> str:
     shown = [*example.pictures, *([example.thumbnail] if example.thumbnail else [])]
     images = "".join(f'<img src="{file_url(one)}" alt="">' for one in shown)

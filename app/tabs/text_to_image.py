@@ -32,21 +32,30 @@ class TextToImage:
     """The tab."""
 
     name: ClassVar[str] = "create"
-    accepts: ClassVar[frozenset[Cargo]] = frozenset({"settings", "prompt", "seed"})
+    accepts: ClassVar[frozenset[Cargo]] = frozenset({"settings", "prompt", "seed", "layout"})
 
     def build(self, page: Page) -> Ports:
         self._page = page
         self._wall = Wall(page, self.name, self._welcome)
         self._fitted = gr.State(page.worker.snapshot().defaults)
         self._style = gr.State("")
+        # Key of the picture whose layout is kept.
+        self._layout = gr.State("")
         with gr.Row(elem_classes="room"):
             with gr.Column(elem_classes="desk", min_width=280):
                 self._desk()
             with gr.Column(elem_classes="wall", min_width=280):
                 self._wall.hang()
-        widgets: list[Block] = [self._prompt, *self._controls.inputs, self._style]
+        widgets: list[Block] = [self._prompt, *self._controls.inputs, self._style, self._layout]
         inputs: set[Block] = {*widgets, self._fitted, self._wall.view}
-        said: list[Block] = [self._reading, self._offer, self._styles, self._sizes, *self._new_style.outputs]
+        said: list[Block] = [
+            self._reading,
+            self._offer,
+            self._kept,
+            self._styles,
+            self._sizes,
+            *self._new_style.outputs,
+        ]
         outputs = [*self._wall.outputs, *widgets, *said, self._fitted, self._wall.paint]
         self._wire(inputs, outputs)
         page.keep_draft(self._prompt)
@@ -60,7 +69,7 @@ class TextToImage:
         return updates
 
     def receive(self, parcel: Parcel, visit: Visit, values: Values) -> Updates:
-        """Settings of a picture: everything that made it, or its prompt or its seed alone."""
+        """Settings of a picture: everything that made it, or its prompt, its seed or its layout alone."""
         settings = self._wall.settings(parcel.key, visit)
         if settings is None:
             return self._wall.say(visit, values, visit.words("easel.no_settings"))
@@ -70,9 +79,12 @@ class TextToImage:
                 return prompt
             case "seed":
                 return self._controls.show_seed(settings)
+            case "layout":
+                return self._keep_layout(parcel.key, visit)
         shown = self._controls.show(settings, visit.snapshot.defaults) | prompt
         chosen = self._wall.choose(visit, values, parcel.key)
-        return chosen | shown | {self._style: "", self._styles: self._style_row(visit, "")}
+        plain = {self._style: "", self._styles: self._style_row(visit, "")}
+        return chosen | shown | plain | self._keep_layout("", visit)
 
     # -- widgets -------------------------------------------------------------------------------------------------------
 
@@ -88,6 +100,7 @@ class TextToImage:
         )
         self._reading = _html(reading.html(reading.read(""), words, ""), "written")
         self._offer = _html("", "offer")
+        self._kept = _html("", "kept", CLICKS)
         self._wall.complain()
         self._styles = _html("", "styles", CLICKS)
         self._new_style = NewStyle(self._page)
@@ -111,7 +124,7 @@ class TextToImage:
         self._wall.wire(inputs, outputs, self._act)
         self._wall.paint.click(self._paint, wide, answers, **QUIET)
         self._sketch.click(self._draw_sketches, wide, answers, **QUIET)
-        for row in (self._styles, self._sizes):
+        for row in (self._styles, self._sizes, self._kept):
             row.act(self._on_preset, wide, answers, **QUIET)
         self._new_style.wire({self._wall.view}, answers, self._keep_style)
         self._prompt.change(
@@ -149,7 +162,12 @@ class TextToImage:
     def _asked(self, prompt: str, values: Values) -> Request:
         """What the widgets say, in the chosen style. Raises RequestError."""
         base = self._controls.request(prompt or " ", values, self._page.worker.snapshot().defaults)
-        return tasks.text(base, self._styled(prompt, self._page.visit(values).library.find(values[self._style])))
+        visit = self._page.visit(values)
+        request = tasks.text(base, self._styled(prompt, visit.library.find(values[self._style])))
+        settings = self._wall.settings(values[self._layout], visit) if values[self._layout] else None
+        if settings is None or settings.prior is None:
+            return request
+        return replace(request, layout=settings.prior.layout, layout_seed=settings.layout_seed)
 
     def _styled(self, prompt: str, style: Preset | None) -> str:
         if style is None or not prompt.strip():
@@ -174,7 +192,8 @@ class TextToImage:
         visit = self._page.visit(values)
 
         def asked() -> Request:
-            return replace(self._asked(values[self._prompt] or "", values), count=SKETCHES)
+            # Sketches are layouts.
+            return replace(self._asked(values[self._prompt] or "", {**values, self._layout: ""}), count=SKETCHES)
 
         return self._submit(visit, values, asked, sketching=True)
 
@@ -220,9 +239,10 @@ class TextToImage:
         return self._submit(visit, values, again, seeded=False)
 
     def _paint_example(self, visit: Visit, values: Values, example: Example) -> Updates:
-        plain = {**values, self._style: ""}
+        plain = {**values, self._style: "", self._layout: ""}
         updates = self._submit(visit, values, lambda: replace(self._asked(example.prompt, plain), seed=example.seed))
-        return updates | {self._prompt: example.prompt, self._style: "", self._styles: self._style_row(visit, "")}
+        shown = {self._prompt: example.prompt, self._style: "", self._styles: self._style_row(visit, "")}
+        return updates | shown | self._keep_layout("", visit)
 
     def _on_preset(self, values: Values, event: gr.EventData) -> Updates:
         """A click on a style or a size."""
@@ -237,7 +257,20 @@ class TextToImage:
                 return self._controls.resize(preset.width, preset.height, visit.snapshot.defaults)
             case "keep-size":
                 return self._keep_size(visit, values)
+            case "drop-layout":
+                return self._keep_layout("", visit)
         return {self._styles: gr.skip()}
+
+    def _keep_layout(self, key: str, visit: Visit) -> Updates:
+        """Everything that is painted from now on has the layout of the picture under a key; "": its own again."""
+        picture = visit.history.find(key) if key else None
+        settings = visit.history.settings(picture) if picture is not None else None
+        if picture is None or settings is None or settings.prior is None:
+            return {self._layout: "", self._kept: ""}
+        size = settings.request.size
+        shown = easel.kept_layout(visit.history.thumbnail(picture), visit.words)
+        resized = self._controls.resize(size.width, size.height, visit.snapshot.defaults)
+        return {self._layout: key, self._kept: shown} | resized
 
     def _keep_size(self, visit: Visit, values: Values) -> Updates:
         try:

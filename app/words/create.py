@@ -13,6 +13,11 @@ WORDS = {
     ),
     "create.sketch": ("Sketch 6", "草图 6 张"),
     "create.paint_picked": ("Paint {count} picked", "绘制选中的 {count} 张"),
+    "create.layout": (
+        "The layout of this picture is kept: what is where stays, style and words hardly change, the painting does.",
+        "保留这张图片的布局：内容和位置不变，风格与文字几乎不变，画面会重新绘制。",
+    ),
+    "create.layout.drop": ("Let it go", "不再保留"),
     "create.style": ("Style", "风格"),
     "create.style.none": ("None", "不指定"),
     "create.style.new": ("New style", "新建风格"),

@@ -263,7 +263,7 @@ def test_what_is_missing_is_said_before_anything_runs(visit: Visit, source: Path
 
 def test_a_typical_edit_is_written_with_its_blank_chosen(visit: Visit) -> None:
     page = opened(visit)
-    page.get_by_role("button", name="Replace").click()
+    page.get_by_role("button", name="Replace", exact=True).click()
     text = page.locator("#edit-instruction textarea")
     expect(text).to_have_value("replace the … with a …")
     page.keyboard.type("cat")

@@ -19,6 +19,7 @@ from app.history import History, Picture, Query
 from app.serve import Options, Studio
 from glmimage import metadata
 from glmimage.events import Result
+from glmimage.geometry import Size
 from glmimage.request import Reference, Request
 from tests.browser.test_page import CONTRAST, paint
 from tests.browser.visits import NARROW, WIDE, Visit, browsed, expect
@@ -275,6 +276,29 @@ def test_settings_are_used_whole_or_in_part(visit: Visit) -> None:
     open_large(page, picture).get_by_role("button", name="All").click()
     expect(page.locator("#prompt textarea")).to_have_value("a prompt from before")
     expect(page.locator("#create-shape label").filter(has_text="3:2").locator("input")).to_be_checked()
+
+
+def test_a_layout_alone_is_painted_in_other_words(visit: Visit) -> None:
+    picture = visit.history.add(made("as it was", 4711, (384, 256)))
+    layout = visit.history.settings(picture).prior.layout
+    page = enter(visit)
+    page.get_by_role("tab", name="Create").click()
+    page.locator("#prompt textarea").fill("mine")
+    page.get_by_role("tab", name="Gallery").click()
+    open_large(page, picture).get_by_role("button", name="Layout").click()
+    kept = page.locator("#create-kept")
+    expect(kept).to_contain_text("The layout of this picture is kept")
+    expect(page.locator("#prompt textarea")).to_have_value("mine")
+    expect(page.locator("#create-shape label").filter(has_text="3:2").locator("input")).to_be_checked()
+    for count in (1, 2):
+        page.locator("#create-paint").click()
+        assert visit.studio.worker.wait(lambda now, count=count: len(visit.engine.requests) == count, 60)
+        if count == 1:
+            kept.get_by_role("button", name="Let it go").click()
+            expect(kept.locator("img")).to_have_count(0)
+    first, second = visit.engine.requests
+    assert (first.prompt, first.layout, first.layout_seed, first.size) == ("mine", layout, 4711, Size(384, 256))
+    assert (second.layout, second.layout_seed) == (None, None)
 
 
 def test_a_chain_of_edits_can_be_walked(visit: Visit) -> None:

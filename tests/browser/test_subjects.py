@@ -37,8 +37,11 @@ def bring(page: Any, *pictures: Path) -> None:
 
 
 def call(page: Any, number: int, name: str, kind: str = "") -> None:
-    for field, text in (("name", name), ("kind", kind)):
+    for field, text in (("kind", kind), ("name", name)):
         page.locator(f"#subject-{field}-{number}").locator("input, textarea").fill(text)
+    # The card is drawn anew; a click in that moment meets nothing.
+    face = page.locator(f"#subject-{number} .portrait img")
+    expect(face).to_have_attribute("alt", name or f"Picture {number + 1}")
 
 
 def scene(page: Any, prompt: str) -> None:
