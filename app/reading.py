@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import escape
+from itertools import islice, takewhile
 
 from app.vocabulary import Vocabulary
 from app.words import Words
@@ -23,8 +24,10 @@ _QUOTED = re.compile(QUOTED)
 _MARKS = re.compile("[\"“”「」]|(?<![0-9A-Za-z\u00c0-\u04ff])'(?=[^\\W\\d_])")
 """What is left of quotation marks once every pair is taken out; an apostrophe only where it opens something."""
 _MEANT = re.compile(
-    r"\b(?:saying|says|reading|reads|(?:the\s+)?(?:words?|texts?|captions?|titles?|slogans?|headlines?|labels?))\s*:?\s+"
-    r"(?P<text>[^\s\"“”「」',.;:]+)",
+    r"\b(?:saying|says|reading|reads|titled|"
+    r"(?:the\s+)?(?:words?|letters?|texts?|captions?|titles?|slogans?|headlines?|labels?)(?:\s+(?:says|reads))?)\s*:?\s+"
+    # Looked at, not taken: another text may be meant further on.
+    r"(?=(?P<text>[^\n\"“”「」',.;:]+))",
     re.IGNORECASE,
 )
 _MEANT_ZH = re.compile(r"(?:写着|写有|写上|字样是|标题是|标题为)\s*[:：]?\s*(?P<text>[^\s\"“”「」',.;:，。；：]{1,12})")
@@ -33,7 +36,9 @@ _NO_TEXT = (
     " underneath written printed painted drawn here there it as large small big red green blue white black yellow"
     " orange purple pink gray grey gold silver bold box boxes style "
 )
-"""What follows "the text" without being one."""
+"""What follows "the text" without being one, and what ends one."""
+_MOST_MEANT = 6
+"""Words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +66,7 @@ def read(prompt: str, vocabulary: Vocabulary | None = None) -> Reading:
         unquoted=unquoted,
         too_long=tuple(text for text in strings if len(text.encode("utf-8")) > LONGEST),
         unpractised=tuple(text for text in strings if vocabulary is not None and vocabulary.unwritable(text)),
-        unknown=tuple(word for word in unknown if word not in unquoted),
+        unknown=tuple(word for word in unknown if word not in " ".join(unquoted).split()),
     )
 
 
@@ -105,8 +110,15 @@ def offer(vocabulary: Vocabulary | None, words: Words, checkpoint: str) -> str:
 def _unquoted(prompt: str) -> tuple[str, ...]:
     # A string is replaced by marks alone, so that what follows it is not taken for the text.
     plain = _QUOTED.sub('""', prompt)
-    found = [match["text"] for match in _MEANT.finditer(plain) if f" {match['text'].lower()} " not in _NO_TEXT]
-    return tuple(dict.fromkeys(found + [match["text"] for match in _MEANT_ZH.finditer(plain)]))
+    found = [_meant(match["text"]) for match in _MEANT.finditer(plain)]
+    found += [match["text"] for match in _MEANT_ZH.finditer(plain)]
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _meant(rest: str) -> str:
+    """As much of what follows as may be the text."""
+    words = takewhile(lambda word: f" {word.lower()} " not in _NO_TEXT, rest.split())
+    return " ".join(islice(words, _MOST_MEANT))
 
 
 def _short(text: str) -> str:

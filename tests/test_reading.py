@@ -28,6 +28,10 @@ EN = Words()
         ('the words "A" and "B" on two lines', ("A", "B"), (), ()),
         ("a text: SALE", (), (), ("SALE",)),
         ("a red title above a cat", (), (), ()),
+        ("the text Happy Birthday above a cake", (), (), ("Happy Birthday",)),
+        ("the caption reads: good morning, everyone", (), (), ("good morning",)),
+        ("a book titled The Hobbit", (), (), ()),
+        ("a sign saying open in red and the letters ABC", (), (), ("open", "ABC")),
     ],
 )
 def test_what_looks_meant_is_told_from_what_is_read(
