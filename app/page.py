@@ -34,8 +34,16 @@ from app.run import Worker
 from app.vocabulary import Vocabulary
 from app.words import Words
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How the page's events are wired: answered at once, without Gradio's spinner, and no part of a public interface."""
+QUIET: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "trigger_mode": "multiple",
+}
+"""How the page's events are wired: answered at once, without Gradio's spinner, no part of a public interface, and every
+click counts: Gradio would leave out those that come before an earlier one is answered."""
+LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
+"""Where only the last of several counts, as of letters that are typed."""
 
 Values = Mapping[Block, Any]
 Updates = dict[Block, Any]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import gradio as gr
 
 from app import easel
-from app.page import QUIET, Page, Ports, Tab, Updates, Values
+from app.page import LATEST, QUIET, Page, Ports, Tab, Updates, Values
 from app.presets import Example, Sizes
 from app.run import Worker
 from app.tabs.edit import Edit
@@ -117,7 +117,7 @@ def _wire(page: Page, news: gr.HTML, tab: Tab, item: gr.Tab, ports: Ports) -> No
 
     inputs: set[Any] = {*ports.inputs, page.who}
     outputs: list[Any] = [news, *ports.outputs]
-    getattr(news, _event(tab.name))(look, inputs, outputs, trigger_mode="always_last", **QUIET)
+    getattr(news, _event(tab.name))(look, inputs, outputs, **LATEST)
     item.select(look, inputs, outputs, **QUIET)
     page.post.change(receive, {*inputs, page.post}, outputs, **QUIET)
 

@@ -18,7 +18,7 @@ from app import comparisons, controls, easel, intake, masks, reading, uploads
 from app.history import Picture
 from app.library import Library
 from app.masks import Mask
-from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
 from app.wall import Hanging, View, Wall
 from app.words import Words, label
@@ -65,8 +65,7 @@ class Edit:
             lambda values: _written(values[self._instruction] or "", page.visit(values).words),
             {self._instruction, page.who},
             self._written,
-            trigger_mode="always_last",
-            **QUIET,
+            **LATEST,
         )
         page.keep_draft(self._instruction)
         return Ports(inputs, outputs)

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from app import controls, easel, intake, scenes, uploads
-from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
 from app.scenes import Card
 from app.subjects import Subjects as Library
@@ -100,8 +100,7 @@ class Subjects:
                 self._typed,
                 everything,
                 [*self._wall.outputs, *lights],
-                trigger_mode="always_last",
-                **QUIET,
+                **LATEST,
             )
         page.keep_draft(self._prompt)
         return Ports(inputs, outputs)

@@ -16,7 +16,7 @@ from gradio.blocks import Block
 from app import canvas, controls, easel
 from app.board import Board, Box, Pen, advise, board_of
 from app.library import Preset
-from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import default_side
 from app.wall import Hanging, View, Wall
 from app.words import Words, label
@@ -66,10 +66,10 @@ class TextRegions:
         self._wall.paint.click(self._paint, everything, [*outputs], **QUIET)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
         told: list[Any] = [self._canvas, self._written]
-        self._board.edit(self._tell, everything, told, trigger_mode="always_last", **QUIET)
+        self._board.edit(self._tell, everything, told, **LATEST)
         self._board.restore(self._restore, everything, [*told, self._controls.shape], **QUIET)
         for widget in (self._scene, self._controls.shape, self._controls.side):
-            widget.change(self._tell, everything, told, trigger_mode="always_last", **QUIET)
+            widget.change(self._tell, everything, told, **LATEST)
         page.keep_draft(self._scene)
         return Ports(inputs, outputs)
 

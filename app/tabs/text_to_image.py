@@ -16,7 +16,7 @@ from gradio.blocks import Block
 
 from app import controls, easel, reading, swatches
 from app.library import Preset
-from app.page import CLICKS, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
+from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
 from app.tabs.new_style import NewStyle
 from app.wall import Wall, repainted
@@ -131,8 +131,7 @@ class TextToImage:
             lambda values: self._read(page.visit(values), values),
             {self._prompt, page.who},
             self._reading,
-            trigger_mode="always_last",
-            **QUIET,
+            **LATEST,
         )
 
     # -- what is said --------------------------------------------------------------------------------------------------

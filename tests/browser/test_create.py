@@ -182,6 +182,9 @@ def test_the_page_speaks_chinese_and_remembers_it(world: Visit) -> None:
     expect(page.locator("#prompt textarea")).to_have_value("a cat")
     expect(page.locator(".written.hint")).to_contain_text("引号")
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    # Written last.
+    expect(page.locator("#create-easel .card").first).to_contain_text("蓝色背景")
+    expect(page.locator("#create-styles")).to_contain_text("风格")
     left = page.locator("#tab-create").inner_text() + page.locator("#top").inner_text()
     english = set(re.findall(r"[A-Za-z]{3,}", re.sub(r"“[A-Z]+”", "", left)))
     assert english <= {"Atelier", "miniature", "English"}, "nothing is left in English"

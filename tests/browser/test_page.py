@@ -204,9 +204,9 @@ def test_a_seed_that_is_not_kept_changes_and_the_dice_keeps_it(visit: Visit) -> 
 
 def test_an_example_is_one_click(visit: Visit) -> None:
     page = visit.open()
-    expect(page.locator(".card")).to_have_count(4)
-    wanted = page.locator(".card span").first.inner_text()
-    page.locator(".card").first.click()
+    expect(page.locator("#create-easel .card")).to_have_count(4)
+    wanted = page.locator("#create-easel .card > span:last-child").first.inner_text()
+    page.locator("#create-easel .card").first.click()
     finished(page)
     expect(page.locator("#prompt textarea")).to_have_value(wanted)
     assert visit.engine.requests[0].prompt == wanted
