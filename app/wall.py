@@ -141,8 +141,12 @@ class Wall:
         wide: set[Any] = {*inputs, self.view, self._page.who}
         answers: list[Any] = [*dict.fromkeys([*self.outputs, *outputs, *self._page.mail])]
         for part in (self.easel, self.shelf, *parts):
-            part.act(clicked, wide, answers, **QUIET)
+            self.settle(part.act(clicked, wide, answers, **QUIET), wide)
         self.stop.click(stopped, wide, self.outputs, **QUIET)
+
+    def settle(self, click: Any, inputs: set[Any]) -> None:
+        """Looks again once a click is answered: a look that began before it may be answered later, and would stay."""
+        click.then(lambda values: self.look(self._page.visit(values), values), inputs, self.outputs, **QUIET)
 
     def look(self, visit: Visit, values: Values) -> Updates:
         """Everything that depends on the worker. A click may overtake this, so it does not write the view back."""

@@ -58,7 +58,7 @@ class Edit:
         outputs = [*self._wall.outputs, self._fitted, self._hints, *own]
         everything: set[Any] = {*inputs, page.who}
         self._wall.wire(inputs, own, self._act, (self._well, self._hints))
-        self._wall.paint.click(self._paint, everything, [*outputs], **QUIET)
+        self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         turned = self._part.input(self._turn, everything, [*self._wall.outputs], **QUIET)
         turned.then(None, None, None, js=_SHOW_EASEL, **QUIET)
         self._instruction.change(

@@ -57,7 +57,7 @@ class Style:
         outputs = [*self._wall.outputs, self._fitted, *own]
         everything: set[Any] = {*inputs, page.who}
         self._wall.wire(inputs, own, self._act, (self._well, self._styles, self._likeness))
-        self._wall.paint.click(self._paint, everything, [*outputs], **QUIET)
+        self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         return Ports(inputs, outputs)
 
     def look(self, visit: Visit, values: Values) -> Updates:

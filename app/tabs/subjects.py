@@ -94,7 +94,7 @@ class Subjects:
         outputs = [*self._wall.outputs, self._fitted, *own]
         everything: set[Any] = {*inputs, page.who}
         self._wall.wire(inputs, own, self._act, (self._more, self._library, *faces))
-        self._wall.paint.click(self._paint, everything, [*outputs], **QUIET)
+        self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         for field in (self._prompt, *(place.name for place in self._places), *(place.kind for place in self._places)):
             field.change(
                 self._typed,

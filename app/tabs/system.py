@@ -46,7 +46,9 @@ class System:
                 )
         # Whether the page shows what is chosen; from then on the widgets are the person's.
         self._shown = gr.State(False)
-        choosing: list[Any] = [self._shown, self._checkpoint, self._bits, self._offload, self._memory]
+        # What was wrong with the last click.
+        self._fault = gr.State("")
+        choosing: list[Any] = [self._shown, self._fault, self._checkpoint, self._bits, self._offload, self._memory]
         outputs: list[Any] = [
             *choosing,
             self._how,
@@ -60,14 +62,19 @@ class System:
         ]
         inputs: set[Any] = {*choosing, self._presets.deleted, page.who}
         if page.owned:
-            self._load.click(self._change, inputs, outputs, **QUIET)
-            self._checkpoint.submit(self._change, inputs, outputs, **QUIET)
-            self._stored.act(self._act, inputs, outputs, **QUIET)
-        return Ports({self._shown, self._presets.deleted}, outputs)
+            clicks = (
+                self._load.click(self._change, inputs, outputs, **QUIET),
+                self._checkpoint.submit(self._change, inputs, outputs, **QUIET),
+                self._stored.act(self._act, inputs, outputs, **QUIET),
+            )
+            for click in clicks:
+                # A look that began before the click may be answered after it, and would stay.
+                click.then(lambda values: self.look(page.visit(values), values), inputs, outputs, **QUIET)
+        return Ports({self._shown, self._fault, self._presets.deleted}, outputs)
 
     def look(self, visit: Visit, values: Values) -> Updates:
         found, words = self._page.worker.look(), visit.words
-        wrong = panel.refusal(visit.snapshot, words)
+        wrong = values[self._fault] or panel.refusal(visit.snapshot, words)
         return self._show(visit.snapshot.choice, values) | {
             self._complaint: easel.complaint(wrong),
             self._how: panel.how(words),
@@ -142,9 +149,9 @@ class System:
         try:
             choice = self._chosen(values)
         except GLMImageError as error:
-            return self.look(visit, values) | {self._complaint: easel.complaint(str(error))}
+            return self._say(visit, values, str(error))
         self._page.worker.change(choice, choice.expected())
-        return self.look(self._page.visit(values), values)
+        return self._say(self._page.visit(values), values)
 
     def _chosen(self, values: Values) -> Choice:
         """Raises RequestError."""
@@ -175,5 +182,9 @@ class System:
             caches.clear(visit.history.storage, str(event.key))
             self._sizes.clear()
         except GLMImageError as error:
-            return self.look(visit, values) | {self._complaint: easel.complaint(str(error))}
-        return self.look(visit, values)
+            return self._say(visit, values, str(error))
+        return self._say(visit, values)
+
+    def _say(self, visit: Visit, values: Values, fault: str = "") -> Updates:
+        """How things are, and what was wrong with a click."""
+        return self.look(visit, {**values, self._fault: fault}) | {self._fault: fault}

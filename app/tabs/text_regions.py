@@ -63,7 +63,7 @@ class TextRegions:
         outputs = [*self._wall.outputs, self._fitted, *own]
         everything: set[Any] = {*inputs, page.who}
         self._wall.wire(inputs, own, self._act, (self._templates,))
-        self._wall.paint.click(self._paint, everything, [*outputs], **QUIET)
+        self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
         told: list[Any] = [self._canvas, self._written]
         self._board.edit(self._tell, everything, told, **LATEST)

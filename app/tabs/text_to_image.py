@@ -122,8 +122,8 @@ class TextToImage:
     def _wire(self, inputs: set[Block], outputs: Sequence[Block]) -> None:
         page, answers, wide = self._page, [*outputs], {*inputs, self._page.who}
         self._wall.wire(inputs, outputs, self._act)
-        self._wall.paint.click(self._paint, wide, answers, **QUIET)
-        self._sketch.click(self._draw_sketches, wide, answers, **QUIET)
+        self._wall.settle(self._wall.paint.click(self._paint, wide, answers, **QUIET), wide)
+        self._wall.settle(self._sketch.click(self._draw_sketches, wide, answers, **QUIET), wide)
         for row in (self._styles, self._sizes, self._kept):
             row.act(self._on_preset, wide, answers, **QUIET)
         self._new_style.wire({self._wall.view}, answers, self._keep_style)
