@@ -102,3 +102,10 @@ def test_likeness_and_psnr_of_known_answers():
     grey = np.full((4, 4, 3), 100, dtype=np.uint8)
     assert psnr(grey, grey) == BEST_PSNR
     assert psnr(grey, grey + 10) == pytest.approx(28.13, abs=0.01)
+
+
+def test_a_word_counts_anywhere_in_its_box_and_nowhere_else(marker: Marker, art: Art):
+    asked = Word("RIBBON", "white", 2, 1, box=(0.0, 0.1, 1.0, 0.7))
+    for row, right in ((1, True), (3, True), (4, True), (6, False)):
+        picture = render(Scene("blue", (), (Word("RIBBON", "white", row, 1),)), art)
+        assert ("ribbon" in marker.read(picture, asked)) == right, row

@@ -135,17 +135,17 @@ class Marker:
     def read(self, picture: Picture, word: Word) -> list[str]:
         """What can be read where a word belongs (its box, or its line from edge to edge), lower case: each reading
         in one piece, and its parts."""
-        rows, cols = _place(word)
-        crop = Image.fromarray(picture[rows, cols])
-        framed = Image.new("RGB", (crop.width + 2 * MARGIN, crop.height + 2 * MARGIN), crop.getpixel((2, 2)))
-        framed.paste(crop, (MARGIN, MARGIN))
         found: list[str] = []
-        for view in (crop, framed):
-            told = self.reader(np.asarray(view)[..., ::-1], use_det=False, use_cls=False, use_rec=True)
-            parts = "".join(
-                letter if letter.isalnum() else " " for text in told.txts or () for letter in text.lower()
-            ).split()
-            found += ["".join(parts), *parts] if parts else []
+        for rows, cols in _places(word):
+            crop = Image.fromarray(picture[rows, cols])
+            framed = Image.new("RGB", (crop.width + 2 * MARGIN, crop.height + 2 * MARGIN), crop.getpixel((2, 2)))
+            framed.paste(crop, (MARGIN, MARGIN))
+            for view in (crop, framed):
+                told = self.reader(np.asarray(view)[..., ::-1], use_det=False, use_cls=False, use_rec=True)
+                parts = "".join(
+                    letter if letter.isalnum() else " " for text in told.txts or () for letter in text.lower()
+                ).split()
+                found += ["".join(parts), *parts] if parts else []
         return list(dict.fromkeys(found))
 
 
@@ -283,14 +283,18 @@ def _marked(words: Iterable[Word]) -> list[Word]:
     return [word for word in words if len(word.text) >= SHORTEST or word.text[0] not in LETTERS]
 
 
-def _place(word: Word) -> tuple[slice, slice]:
-    """Pixels (rows, columns) where a word is looked for."""
+def _places(word: Word) -> list[tuple[slice, slice]]:
+    """Pixels (rows, columns) where a word is looked for: its line, or every pair of rows that lies in its box."""
     rows, cols = word.area
     high, wide = word.grid
-    top, bottom, left, right = rows.start, rows.stop, 0.0, float(wide)
+    tops, lines, left, right = {rows.start}, rows.stop - rows.start, 0.0, float(wide)
     if word.box:
+        _, top, _, bottom = word.box
         left, right = min(cols.start, word.box[0] * wide), max(cols.stop, word.box[2] * wide)
-    return slice(top * CELL, min(bottom, high) * CELL), slice(round(left * CELL), round(right * CELL))
+        # A row that is half in the box is in it.
+        tops |= set(range(round(top * high), round(bottom * high) - lines + 1))
+    across = slice(round(left * CELL), round(right * CELL))
+    return [(slice(row * CELL, min(row + lines, high) * CELL), across) for row in sorted(tops)]
 
 
 def likeness(wanted: str, read: str) -> float:
