@@ -27,7 +27,7 @@ SCHEDULES: Mapping[str, Schedule] = {
 SHARDS: Mapping[str, Mapping[int, int]] = {"codes": {1: 48, 2: 144}, "latents": {1: 24, 2: 32}}
 """Kind -> level of the world -> encoded shards of 1024 exercises. Codes cost little, and a prior with 24 and 16 shards
 learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both."""
-SHARES: Mapping[int, float] = {1: 0.25, 2: 0.75}
+SHARES: Mapping[int, float] = {1: 0.35, 2: 0.65}
 """Level of the world -> share of the prior's and the decoder's training."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
