@@ -152,7 +152,7 @@ def welcome(title: str, how: str, cards: str) -> str:
 def cards(examples: Sequence[Example], words: Words) -> str:
     """Examples, one click each: what goes in, what came of it, and the prompt."""
     made = "".join(
-        f'<button type="button" class="card" data-act="example" data-key="{number}">'
+        f'<button type="button" class="card" data-act="example" data-key="{number}" data-once>'
         f"{_faces(example)}<span>{escape(example.title(words.language))}</span></button>"
         for number, example in enumerate(examples)
     )

@@ -54,6 +54,7 @@ CLICKS = """
 element.addEventListener('click', (event) => {
   const target = event.target.closest('[data-act]');
   if (!target || !element.contains(target)) return;
+  if ('once' in target.dataset && event.detail > 1) return;
   const {act, key = '', to = ''} = target.dataset;
   trigger('act', {act, key, to});
 });
@@ -75,9 +76,9 @@ element.addEventListener('change', (event) => {
 });
 element.addEventListener('bring', (event) => bring(event.detail.slot, event.detail.files));
 """
-"""What a gr.HTML passes on as its event 'act': a click on markup with `data-act`, `data-key` and `data-to`; what was
-typed into a field with `data-change`; what the page's own script says; a file that was chosen, dropped or pasted into a
-slot, once it is uploaded (`app.intake`)."""
+"""What a gr.HTML passes on as its event 'act': a click on markup with `data-act`, `data-key` and `data-to`, only the
+first of a double click where it says `data-once`; what was typed into a field with `data-change`; what the page's own
+script says; a file that was chosen, dropped or pasted into a slot, once it is uploaded (`app.intake`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,24 +21,26 @@ const comparing = () => document.querySelector('#compare')?.checkVisibility() ??
 
 // what is told
 
-function tell({told: text = '', undo = '', keys = [], missing = [], wrong = false}) {
+function tell(...news) {
   told.replaceChildren();
-  if (!text) return;
-  const line = document.createElement('p');
-  line.textContent = text;
-  line.classList.toggle('is-wrong', wrong);
-  if (undo && keys.length) {
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.textContent = undo;
-    button.onclick = () => act('restore', keys);
-    line.append(' ', button);
-  }
-  told.append(line);
-  if (missing.length) {
-    const list = document.createElement('ul');
-    for (const sentence of missing) list.append(Object.assign(document.createElement('li'), {textContent: sentence}));
-    told.append(list);
+  for (const {told: text = '', undo = '', keys = [], missing = [], wrong = false} of news) {
+    if (!text) continue;
+    const line = document.createElement('p');
+    line.textContent = text;
+    line.classList.toggle('is-wrong', wrong);
+    if (undo && keys.length) {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.textContent = undo;
+      button.onclick = () => act('restore', keys);
+      line.append(' ', button);
+    }
+    told.append(line);
+    if (missing.length) {
+      const list = document.createElement('ul');
+      for (const sentence of missing) list.append(Object.assign(document.createElement('li'), {textContent: sentence}));
+      told.append(list);
+    }
   }
 }
 
@@ -175,13 +177,17 @@ async function pack(keys, strip) {
 }
 
 async function bring(files) {
+  // What went well is counted; what did not is told file by file.
+  const well = new Map(), others = [];
   let last = '';
   for (const file of files) {
-    let answer;
-    try {
-      answer = await ask('adopt', {path: (await upload(file)).path});
-    } catch { answer = {}; }
-    if (answer.key) { tell(answer); last = answer.key; }
+    const {path = ''} = await upload(file).catch(() => ({}));
+    const answer = await server.adopt({who: who(), path}) ?? {};
+    last = answer.key ?? last;
+    if (answer.error) others.push({told: answer.error, wrong: true});
+    else if (answer.missing.length) others.push({...answer, told: files.length > 1 ? `${file.name}: ${answer.told}` : answer.told});
+    else well.set(answer.told, (well.get(answer.told) ?? 0) + 1);
+    tell(...[...well].map(([text, count]) => ({told: count > 1 ? `${text} × ${count}` : text})), ...others);
   }
   if (!last) return;
   await filter({text: '', task: '', star: false, tag: '', since: '', until: '', style: '', trashed: false});

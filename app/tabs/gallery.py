@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import wraps
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
-from app import gallery
+from app import gallery, intake
 from app.easel import file_url
 from app.gallery import Roads
 from app.history import History, Query
@@ -24,7 +22,7 @@ from app.page import QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import ROOT
 from app.wall import TASK_TABS
 from app.words import label
-from glmimage.errors import GLMImageError, PictureError
+from glmimage.errors import GLMImageError
 
 SCRIPT = ROOT / "assets" / "gallery.js"
 PARTS: tuple[Cargo, ...] = ("settings", "prompt", "seed", "layout")
@@ -183,11 +181,8 @@ class Gallery:
     @_said
     def _adopt(self, visit: Visit, ask: Ask) -> Answer:
         """Takes in a file that the browser has just uploaded."""
-        path = _uploaded(str(ask.get("path", "")))
-        try:
-            adopted = visit.history.adopt(path)
-        finally:
-            path.unlink(missing_ok=True)
+        with intake.arrived(str(ask.get("path", ""))) as file:
+            adopted = visit.history.adopt(file)
         words = visit.words
         told = words("gallery.adopted.partly" if adopted.missing else "gallery.adopted")
         return {
@@ -256,15 +251,3 @@ def _day(text: object) -> date | None:
 
 def _limit(number: object) -> int:
     return number if isinstance(number, int) else Query().limit
-
-
-def _uploaded(name: str) -> Path:
-    """The file under a path that a browser names, where Gradio put it and nowhere else. Raises PictureError."""
-    folder, path = Path(get_upload_folder()).resolve(), Path(name)
-    try:
-        inside = path.resolve().is_relative_to(folder) and not path.is_symlink()
-    except (OSError, ValueError):
-        inside = False
-    if not inside or not path.is_file():
-        raise PictureError("The file did not arrive; drop it again.")
-    return path

@@ -22,7 +22,7 @@ from app.tabs.new_style import NewStyle
 from app.wall import Wall, repainted
 from app.words import Words, label
 from glmimage import tasks
-from glmimage.errors import GLMImageError
+from glmimage.errors import GLMImageError, RequestError
 from glmimage.request import Request
 
 SKETCHES = 6
@@ -163,9 +163,11 @@ class TextToImage:
         base = self._controls.request(prompt or " ", values, self._page.worker.snapshot().defaults)
         visit = self._page.visit(values)
         request = tasks.text(base, self._styled(prompt, visit.library.find(values[self._style])))
-        settings = self._wall.settings(values[self._layout], visit) if values[self._layout] else None
-        if settings is None or settings.prior is None:
+        if not values[self._layout]:
             return request
+        settings = self._wall.settings(values[self._layout], visit)
+        if settings is None or settings.prior is None:
+            raise RequestError(visit.words("create.layout.gone"))
         return replace(request, layout=settings.prior.layout, layout_seed=settings.layout_seed)
 
     def _styled(self, prompt: str, style: Preset | None) -> str:

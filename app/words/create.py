@@ -18,6 +18,10 @@ WORDS = {
         "保留这张图片的布局：内容和位置不变，风格与文字几乎不变，画面会重新绘制。",
     ),
     "create.layout.drop": ("Let it go", "不再保留"),
+    "create.layout.gone": (
+        "The picture whose layout is kept is not in the gallery any more; bring it back from the trash, or let it go.",
+        "保留布局的图片已不在图库中；请从回收站恢复它，或不再保留其布局。",
+    ),
     "create.style": ("Style", "风格"),
     "create.style.none": ("None", "不指定"),
     "create.style.new": ("New style", "新建风格"),

@@ -26,6 +26,7 @@ from tests.browser.visits import NARROW, WIDE, Visit, browsed, expect
 from tests.fakes import FakeEngine
 from tests.test_index import delete
 from tests.test_parameters import WEBUI
+from tests.test_uploads import REFUSED
 
 pytestmark = browsed
 
@@ -301,6 +302,24 @@ def test_a_layout_alone_is_painted_in_other_words(visit: Visit) -> None:
     assert (second.layout, second.layout_seed) == (None, None)
 
 
+def test_a_kept_layout_whose_picture_was_thrown_away_is_missed(visit: Visit) -> None:
+    picture = visit.history.add(made("as it was"))
+    page = enter(visit)
+    page.get_by_role("tab", name="Create").click()
+    page.locator("#prompt textarea").fill("mine")
+    page.get_by_role("tab", name="Gallery").click()
+    open_large(page, picture).get_by_role("button", name="Layout").click()
+    kept = page.locator("#create-kept")
+    expect(kept.locator("img")).to_have_count(1)
+    visit.history.trash(picture.key)
+    page.locator("#create-paint").click()
+    expect(page.locator("#create-complaint")).to_contain_text("not in the gallery any more")
+    assert not visit.engine.requests
+    kept.get_by_role("button", name="Let it go").click()
+    page.locator("#create-paint").click()
+    assert visit.studio.worker.wait(lambda now: len(visit.engine.requests) == 1, 60)
+
+
 def test_a_chain_of_edits_can_be_walked(visit: Visit) -> None:
     history = visit.history
     first = history.add(made("first"))
@@ -319,6 +338,23 @@ def test_a_chain_of_edits_can_be_walked(visit: Visit) -> None:
     viewer = open_large(page, third)
     expect(viewer.locator(".kin button")).to_have_count(3)
     expect(viewer.locator(".kin small")).to_have_text("deleted")
+
+
+def test_hostile_files_are_a_sentence_each_and_nothing_is_kept(visit: Visit, tmp_path: Path) -> None:
+    # A small or a long one can hang here, though nothing can be made from it.
+    refused = {name: each for name, each in REFUSED.items() if not name.startswith("too")}
+    brought = [tmp_path / f"brought{number}.png" for number in range(len(refused))]
+    for path, (make, _) in zip(brought, refused.values(), strict=True):
+        path.write_bytes(make())
+    page = enter(visit)
+    page.locator(".bring input").set_input_files(brought)
+    wrong = page.locator(".told .is-wrong")
+    expect(wrong).to_have_count(len(brought), timeout=60_000)
+    for path, (_, words) in zip(brought, refused.values(), strict=True):
+        expect(wrong.filter(has_text=path.name)).to_contain_text(words)
+    expect(page.locator(".shot")).to_have_count(0)
+    storage = visit.history.storage
+    assert [path for path in storage.root.rglob("*.png") if path.is_file()] == []
 
 
 def test_a_dropped_file_is_taken_in_and_what_is_lost_is_said(visit: Visit, tmp_path: Path) -> None:
