@@ -31,6 +31,7 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
 from glmimage.train.layout import Scene
+from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.world import WORLDS, labels
 
@@ -54,6 +55,8 @@ END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
+LOOK_WEIGHT = 0.2
+"""Of each kind of `looks`, beside the codes' loss."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -87,11 +90,18 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
 
     Sequences of a batch are padded at their ends; causal attention keeps the padding out.
     """
+    return _states_and_looks(model, ids, places)[0]
+
+
+def _states_and_looks(
+    model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`hidden_states`, and the layer in the middle's queries, scaled, and keys, [B, H, L, D] each."""
     text = model.model.language_model
     hidden = text.embed_tokens(ids)
     cos, sin = text.rotary_emb(hidden, places)
     cos, sin = cos[:, None], sin[:, None]
-    for layer in text.layers:
+    for number, layer in enumerate(text.layers):
         attention = layer.self_attn
         normed = _norm(layer.input_layernorm, hidden)
         query, key, value = (
@@ -100,6 +110,8 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
         )
         query, key = _turn(query, cos, sin), _turn(key, cos, sin)
         groups = attention.num_key_value_groups
+        if number == len(text.layers) // 2:
+            looking, looked_at = query * attention.scaling, key.repeat_interleave(groups, 1)
         mixed = F.scaled_dot_product_attention(
             query.to(value.dtype),
             key.to(value.dtype).repeat_interleave(groups, 1),
@@ -111,7 +123,7 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
         hidden = hidden + _norm(layer.post_self_attn_layernorm, mixed)
         mixed = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
         hidden = hidden + _norm(layer.post_mlp_layernorm, mixed)
-    return _norm(text.norm, hidden)
+    return _norm(text.norm, hidden), looking, looked_at
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -222,6 +234,8 @@ class _Batch:
     weights: Tensor
     parts: Mapping[str, Tensor]
     """Name in the log -> which of the told codes it is about, bool [B, K]."""
+    looks: Mapping[str, Tensor]
+    """What is looked for (`HEADS`) -> where in the sequence it is for each of the told codes, or `NOWHERE`, [B, K]."""
 
 
 def _batch(
@@ -233,6 +247,9 @@ def _batch(
     grid = samples[0].scene.grid
     size = Size(grid[1] * PRIOR_CELL, grid[0] * PRIOR_CELL)
     weight = torch.stack([cell_weights(each.scene) for each in samples])
+    texts = [data.prompt(row, rng) for row in rows]
+    spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
+    origins = torch.stack([cells(each) for each in samples])
     if samples[0].references:
         before = [data.codes[row][0] for row in rows]
         edited = [each.task in WHOLE for each in samples]
@@ -241,32 +258,45 @@ def _batch(
             for old, new, edit in zip(before, target, edited, strict=True)
         ]
         repeats = torch.stack(same).flatten(1)
-        codes, weight = target.flatten(1), weight.flatten(1)
+        codes, weight, spelled, origins = (each.flatten(1) for each in (target, weight, spelled, origins))
         kept = told = torch.arange(codes.shape[1])
         parts = {"kept": repeats, "changed": ~repeats}
     else:
-        preview, new = to_preview(target, size.preview_grid)
-        codes = torch.cat([preview.flatten(1), target.flatten(1)], dim=1)
-        weight = torch.cat([to_preview(weight, size.preview_grid)[0].flatten(1), weight.flatten(1)], dim=1)
+        new = to_preview(target, size.preview_grid)[1]
+        codes, weight, spelled = (
+            torch.cat([to_preview(each, size.preview_grid)[0].flatten(1), each.flatten(1)], dim=1)
+            for each in (target, weight, spelled)
+        )
         once = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
+        spelled[:, once] = NOWHERE
+        first = torch.full((once.numel(),), NOWHERE)
+        first[new.numel() :] = _first_cells(grid, size.preview_grid)
+        origins = first.expand(count, -1)
         repeats = once.expand(count, -1)
         kept, told = _seen(new, codes.shape[1], full=full)
         drawn = torch.arange(codes.shape[1]) < new.numel()
         parts = {"preview": (drawn & ~once).expand(count, -1), "target": ~drawn.expand(count, -1)}
     prompts = [
-        prompt_ids(processor, data.prompt(row, rng), size, [each.grid for each in sample.references])
-        for row, sample in zip(rows, samples, strict=True)
+        prompt_ids(processor, text, size, [each.grid for each in sample.references])
+        for text, sample in zip(texts, samples, strict=True)
     ]
     # To the next multiple of 8, so that a compiled forward meets few lengths.
     length = -(-max(len(prompt.ids) for prompt in prompts) // 8) * 8 + len(kept)
     ids = torch.full((count, length), pad)
     places = torch.zeros((3, count, length), dtype=torch.long)
     ends = torch.tensor([len(prompt.ids) for prompt in prompts])
+    looks = {"letter": spelled, "cell": torch.full_like(spelled, NOWHERE)}
     for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         front, end = len(prompt.ids), len(prompt.ids) + len(kept)
         ids[index, :front] = filled(prompt, data.codes[row][1:])
         ids[index, front:end] = codes[index, kept]
         places[:, index, :end] = positions(prompt)[:, torch.cat([torch.arange(front), front + kept])]
+        shown = (torch.tensor(prompt.ids) == prompt.image_token).nonzero().flatten()
+        stands = shown if len(shown) else front + torch.searchsorted(kept, torch.arange(codes.shape[1]))
+        known = origins[index] != NOWHERE
+        looks["cell"][index, known] = stands[origins[index, known]]
+        if len(shown):  # The text comes after the end of the last picture.
+            spelled[index, spelled[index] != NOWHERE] += int(shown[-1]) + 2
     return _Batch(
         ids=ids,
         places=places,
@@ -275,7 +305,22 @@ def _batch(
         wanted=codes[:, told],
         weights=(weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
         parts={name: chosen[:, told] for name, chosen in parts.items()},
+        looks={name: wanted[:, told] for name, wanted in looks.items()},
     )
+
+
+def _spelled(processor: GlmImageProcessor, scene: Scene, text: str) -> Tensor:
+    """`looks.letters` for the prompt's own tokens."""
+    offsets = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    return letters(scene, text, offsets)
+
+
+def _first_cells(grid: Grid, preview: Grid) -> Tensor:
+    """[h * w]: of each cell of the target the first that shows it in the preview; `NOWHERE` where none does."""
+    shown, new = to_preview(torch.arange(grid[0] * grid[1]).view(grid), preview)
+    first = torch.full((grid[0] * grid[1],), NOWHERE)
+    first[shown[new]] = new.flatten().nonzero().flatten()
+    return first
 
 
 def train_prior(
@@ -298,7 +343,7 @@ def train_prior(
     if not run.resume() and fresh:
         start_codes(model)
         start_neighbours(model)
-    forward = torch.compile(hidden_states, dynamic=True) if compiled else hidden_states
+    forward = torch.compile(_states_and_looks, dynamic=True) if compiled else _states_and_looks
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
@@ -306,12 +351,17 @@ def train_prior(
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):
-            hidden = forward(model, batch.ids, batch.places)
+            hidden, looking, looked_at = forward(model, batch.ids, batch.places)
             logits = model.lm_head(hidden.gather(1, batch.at[..., None].expand(-1, -1, hidden.shape[-1])))
         losses = F.cross_entropy(logits.float().flatten(0, 1), batch.wanted.flatten(), reduction="none")
         losses = losses.view(batch.wanted.shape)
+        missing = {
+            name: missed(looking[:, head], looked_at[:, head], batch.at, batch.looks[name])
+            for name, head in HEADS.items()
+        }
         parts = {name: losses[chosen].mean().item() for name, chosen in batch.parts.items() if chosen.any()}
-        return (losses * batch.weights).sum() / batch.weights.sum(), parts
+        parts |= {f"look_{name}": missing[name].item() for name in HEADS if (batch.looks[name] != NOWHERE).any()}
+        return (losses * batch.weights).sum() / batch.weights.sum() + LOOK_WEIGHT * sum(missing.values()), parts
 
     run.train(loss_of, log_every=30)
     run.load_average()
