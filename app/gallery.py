@@ -138,7 +138,7 @@ def lineage(entry: Entry, family: Lineage, history: History, words: Words) -> st
         _generation(words("gallery.family.after"), family.descendants, history, words),
     )
     title = escape(words("gallery.family"))
-    return f'<section class="family"><h3>{title}</h3><div class="kin">{"".join(parts)}</div></section>'
+    return f'<section class="family"><h2>{title}</h2><div class="kin">{"".join(parts)}</div></section>'
 
 
 def _hands(words: Words) -> str:
@@ -212,7 +212,7 @@ def _labels(entry: Entry, words: Words) -> str:
     )
     add = escape(words("gallery.tag.add"))
     return (
-        f'<section class="tags"><h3>{escape(words("gallery.tags"))}</h3><ul>{tags}</ul>'
+        f'<section class="tags"><h2>{escape(words("gallery.tags"))}</h2><ul>{tags}</ul>'
         f'<input type="text" class="tag-one" maxlength="40" placeholder="{add}" aria-label="{add}"></section>'
     )
 
@@ -233,7 +233,7 @@ def _acts(entry: Entry, settings: Settings | None, roads: Roads, words: Words) -
     loads = f'<a class="whole" href="{file_url(entry.picture.path)}" download="{name}">{whole}</a>'
     bare = _button("bare", "", words("gallery.strip"), f'title="{escape(words("gallery.strip.how"))}"')
     rows.append((words("gallery.export"), loads + bare))
-    made = "".join(f"<section><h3>{escape(title)}</h3><div>{row}</div></section>" for title, row in rows if row)
+    made = "".join(f"<section><h2>{escape(title)}</h2><div>{row}</div></section>" for title, row in rows if row)
     discard = _button("discard-one", "", words("gallery.discard"), 'class="discard"')
     return f'<div class="acts">{made}{discard}</div>'
 
@@ -253,7 +253,7 @@ def _report(settings: Settings | None, words: Words) -> str:
         + "</li>"
         for line in settings.report.lines
     )
-    return f'<section class="read"><h3>{escape(words("gallery.read"))}</h3><ul>{lines}</ul></section>'
+    return f'<section class="read"><h2>{escape(words("gallery.read"))}</h2><ul>{lines}</ul></section>'
 
 
 def _generation(title: str, relatives: Sequence[Relative], history: History, words: Words) -> str:

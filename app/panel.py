@@ -46,7 +46,7 @@ def plan(system: System | None, words: Words) -> str:
     over = words("system.plan.for", count=plan.job.count, size=size, total=gib(plan.machine.device_memory))
     rows = "".join(_stage(need, total) for need in plan.stages)
     key = "".join(f'<span class="is-{name}"><i></i>{escape(words(f"system.{name}"))}</span>' for name in _SHARES)
-    stages = f'<h4>{escape(over)}</h4><div class="key">{key}</div><ol class="peaks">{rows}</ol>'
+    stages = f'<h3>{escape(over)}</h3><div class="key">{key}</div><ol class="peaks">{rows}</ol>'
     return _part(title, f'<div class="said">{said}</div>{stages}{_placements(plan, words)}{_rejected(plan, words)}')
 
 
@@ -101,7 +101,7 @@ def refusal(snapshot: Snapshot, words: Words) -> str:
 
 
 def _part(title: str, html: str) -> str:
-    return f'<section class="system-part"><h3>{escape(title)}</h3>{html}</section>'
+    return f'<section class="system-part"><h2>{escape(title)}</h2>{html}</section>'
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:

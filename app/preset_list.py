@@ -30,7 +30,7 @@ def html(
         gone = escape(words("presets.deleted", name=deleted.title(words.language)))
         told += f'<p>{gone} <button type="button" data-act="undo">{escape(words("presets.undo"))}</button></p>'
     return (
-        f'<section class="system-part"><h3>{escape(words("presets.title"))}</h3><ol class="presets">{rows}</ol>{told}'
+        f'<section class="system-part"><h2>{escape(words("presets.title"))}</h2><ol class="presets">{rows}</ol>{told}'
         f'<div class="acts">{_taking(words)}{_giving(words, exported) if presets else ""}</div></section>'
     )
 

@@ -98,7 +98,7 @@ def offer(vocabulary: Vocabulary | None, words: Words, checkpoint: str) -> str:
     if vocabulary is None:
         return ""
     groups = "".join(
-        f'<div class="group"><h4>{escape(words(f"vocabulary.{name}"))}</h4><div>'
+        f'<div class="group"><h2>{escape(words(f"vocabulary.{name}"))}</h2><div>'
         + "".join(f'<button type="button" data-insert="{escape(one)}">{escape(one)}</button>' for one in phrases)
         + "</div></div>"
         for name, phrases in vocabulary.groups.items()

@@ -9,7 +9,7 @@ WORDS = {
     "tab.gallery": ("Gallery", "画廊"),
     "tab.system": ("System", "系统"),
     "head.language": ("中文", "English"),
-    "head.language.label": ("Switch to Chinese", "切换到英文"),
+    "head.language.label": ("中文 (switch to Chinese)", "English（切换到英文）"),
     "head.theme": ("Light or dark", "浅色或深色"),
     "head.offline": ("The studio does not answer; trying again…", "程序没有回应，正在重试……"),
     "state.loading": ("Loading {name}…", "正在载入 {name}……"),

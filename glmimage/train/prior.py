@@ -55,6 +55,9 @@ END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
+EVEN_FROM = 0.4
+"""Share of the run from which all codes count the same. The weights above make what is rare learned sooner, but also
+likelier than it is: at 4.0 for a letter against 0.3 for ground, most words began a cell or a row too early."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
 
@@ -239,8 +242,9 @@ class _Batch:
 
 
 def _batch(
-    data: Exercises, processor: GlmImageProcessor, rng: random.Random, count: int, pad: int, *, full: bool
+    data: Exercises, processor: GlmImageProcessor, rng: random.Random, count: int, pad: int, *, full: bool, even: bool
 ) -> _Batch:
+    """`full`: with the preview's rows that only repeat; `even`: all codes weigh the same."""
     rows = data.batch(rng, lambda each: count)
     samples = [data.samples[row] for row in rows]
     target = data.stacked_codes(rows)
@@ -303,7 +307,7 @@ def _batch(
         # The state before each code predicts it.
         at=ends[:, None] - 1 + torch.searchsorted(kept, told),
         wanted=codes[:, told],
-        weights=(weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
+        weights=(torch.ones_like(weight) if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
         parts={name: chosen[:, told] for name, chosen in parts.items()},
         looks={name: wanted[:, told] for name, wanted in looks.items()},
     )
@@ -347,7 +351,8 @@ def train_prior(
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
-        batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=step % FULL_EVERY == 0)
+        full, even = step % FULL_EVERY == 0, done >= EVEN_FROM
+        batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=full, even=even)
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glmimage import metadata
-from tests.browser.visits import NARROW, PROMPT, Visit, browsed, expect, knowing, loaded, paint
+from tests.browser.visits import NARROW, PROMPT, Visit, barriers, browsed, expect, knowing, loaded, paint
 
 pytestmark = browsed
 
@@ -110,6 +110,7 @@ def test_a_checkpoint_that_says_nothing_shows_nothing_of_this(visit: Visit) -> N
 def test_words_are_taken_by_click_and_completed_by_tab(world: Visit) -> None:
     page = world.open()
     page.locator(".vocabulary summary").click()
+    assert barriers(page) == []
     page.locator(".vocabulary").get_by_text("a panda", exact=True).click()
     prompt = page.locator("#prompt textarea")
     expect(prompt).to_have_value("a panda")

@@ -12,7 +12,7 @@ from app import choice as choices
 from app.choice import Choice
 from app.library import Library, Preset
 from app.serve import Options, Studio
-from tests.browser.visits import PATIENCE, PORT, WIDE, browsed, expect
+from tests.browser.visits import PATIENCE, PORT, WIDE, barriers, browsed, expect
 
 pytestmark = browsed
 SECONDS = PATIENCE / 1000
@@ -129,3 +129,9 @@ def test_own_presets_are_renamed_deleted_brought_back_and_carried_elsewhere(
     names.first.press("Enter")
     expect(section.get_by_role("alert")).to_contain_text("its name is empty")
     assert [preset.title("en") for preset in library.presets("style") if preset.own] == ["Ours <b>"] * 2
+
+
+def test_nothing_stands_in_anybodys_way(page: Any) -> None:
+    expect(page.locator("#system-plan .peaks li")).to_have_count(8)
+    page.locator("#system-plan details summary").first.click()
+    assert barriers(page) == []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from app.choice import Choice
 from app.history import History
@@ -35,23 +36,18 @@ WIDE, NARROW = (1440, 900), (390, 844)
 PORT = 10_000 + os.getpid() % 20_000
 """Of this run, so that two do not meet between finding a free port and taking it."""
 PROMPT = 'a rocket and the word "MOON" on a black background'
-CONTRAST = """() => {
-  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return {rgb: n.slice(0, 3), a: n[3] ?? 1}; };
-  const light = (rgb) => rgb.map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-    if (c.a === 1) return c.rgb; } return parse(getComputedStyle(document.documentElement).backgroundColor).rgb; };
-  const low = [];
-  for (const e of document.querySelectorAll('#top *, .room *')) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.checkVisibility() || parseFloat(getComputedStyle(e).fontSize) === 0) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color).rgb), light(ground(e))].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < 4.5) low.push(`${e.className}: ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
-  }
-  return low;
-}"""
-"""Texts of the page, or of the part `.room` stands for, that are too faint."""
+STILL = "*, *::before { transition: none !important; animation: none !important; }"
+"""A colour that is on its way to another would be measured half-way."""
+
+
+def barriers(page: Any, *, besides: str = ".no-such") -> list[str]:
+    """What keeps somebody from reading or using what the page shows (axe-core's rules), one "rule: element" each.
+
+    `besides`: a selector of what is left out.
+    """
+    page.add_style_tag(content=STILL)
+    found = Axe().run(page, {"exclude": [[besides]]}).response["violations"]
+    return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.fixture(scope="session")
