@@ -69,6 +69,11 @@ class Controls:
             self.top_p,
         }
 
+    @property
+    def _sliders(self) -> Mapping[str, gr.Slider]:
+        """What a preset may set here."""
+        return {"steps": self.steps, "guidance": self.guidance}
+
     def request(self, prompt: str, values: Values, defaults: Defaults) -> Request:
         """What the widgets say. Raises RequestError."""
         size = self._asked(values, defaults) if self.shaped else None
@@ -104,8 +109,12 @@ class Controls:
 
     def settings(self, chosen: Mapping[str, float]) -> Updates:
         """Updates for what a preset sets."""
-        sliders = {"steps": self.steps, "guidance": self.guidance}
-        return {sliders[name]: value for name, value in chosen.items() if name in sliders}
+        return {slider: chosen[name] for name, slider in self._sliders.items() if name in chosen}
+
+    def differing(self, values: Values, defaults: Defaults) -> dict[str, float]:
+        """What a preset would set: the sliders that do not stand where the checkpoint has them."""
+        usual = {"steps": defaults.steps, "guidance": defaults.guidance}
+        return {name: values[part] for name, part in self._sliders.items() if values[part] != usual[name]}
 
     def resize(self, width: int, height: int, defaults: Defaults) -> Updates:
         """Updates to a size, with the shape and side that come closest."""

@@ -16,10 +16,11 @@ from gradio.blocks import Block
 
 from app import comparisons, controls, easel, intake, masks, reading, uploads
 from app.history import Picture
-from app.library import Library
+from app.library import Library, Preset
 from app.masks import Mask
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
+from app.tabs.new_preset import NewPreset
 from app.wall import Hanging, View, Wall
 from app.words import Words, label
 from glmimage import tasks
@@ -55,6 +56,7 @@ class Edit:
         widgets: list[Block] = [self._instruction, self._part, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._fitted, self._source, self._mask, self._strokes, self._wall.view}
         own: list[Block] = [self._source, self._mask, self._strokes, self._well, self._written, *widgets]
+        own += self._new.outputs
         outputs = [*self._wall.outputs, self._fitted, self._hints, *own]
         everything: set[Any] = {*inputs, page.who}
         self._wall.wire(inputs, own, self._act, (self._well, self._hints))
@@ -67,6 +69,7 @@ class Edit:
             self._written,
             **LATEST,
         )
+        self._new.wire(inputs, [self._hints], self._keep)
         page.keep_draft(self._instruction)
         return Ports(inputs, outputs)
 
@@ -131,6 +134,7 @@ class Edit:
             apply_default_css=False,
             elem_classes="hints-part",
         )
+        self._new = NewPreset(self._page, "edit")
         self._wall.complain()
         self._part = gr.Checkbox(
             value=False,
@@ -198,7 +202,8 @@ class Edit:
             f"{escape(preset.title(words.language))}</button>"
             for preset in library.presets("edit")
         )
-        return f'<div class="hints" role="group" aria-label="{escape(words("edit.hints"))}">{buttons}</div>'
+        new = f'<button type="button" class="is-new" data-act="new-edit">{escape(words("edit.new"))}</button>'
+        return f'<div class="hints" role="group" aria-label="{escape(words("edit.hints"))}">{buttons}{new}</div>'
 
     def _remembered(self, visit: Visit) -> str:
         current = visit.snapshot.current
@@ -249,7 +254,14 @@ class Edit:
             case "suggest":
                 preset = visit.library.find(key)
                 return self._controls.settings(preset.settings) or None if preset else None
+            case "new-edit":
+                return self._new.show(values[self._instruction] or "")
         return None
+
+    def _keep(self, preset: Preset, visit: Visit, values: Values) -> Updates:
+        """A new typical edit, with the settings that differ from the checkpoint's own."""
+        visit.library.keep(replace(preset, settings=self._controls.differing(values, visit.snapshot.defaults)))
+        return {self._hints: self._suggestions(visit.library, visit.words)}
 
     def _try(self, visit: Visit, values: Values, example: Example) -> Updates:
         """Paints an example."""

@@ -18,7 +18,7 @@ from app import controls, easel, reading, swatches
 from app.library import Preset
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
-from app.tabs.new_style import NewStyle
+from app.tabs.new_preset import NewPreset
 from app.wall import Wall, repainted
 from app.words import Words, label
 from glmimage import tasks
@@ -103,7 +103,7 @@ class TextToImage:
         self._kept = _html("", "kept", CLICKS)
         self._wall.complain()
         self._styles = _html("", "styles", CLICKS)
-        self._new_style = NewStyle(self._page)
+        self._new_style = NewPreset(self._page, "style")
         self._controls = controls.make(self.name, self._page, sizing=self._make_sizes)
         self._wall.actions(self._make_sketch)
 

@@ -29,6 +29,7 @@ WORDS = {
     "edit.instruction": ("What to change", "修改说明"),
     "edit.placeholder": ("replace the cat with a dog", "把猫换成狗"),
     "edit.hints": ("Typical edits", "常用修改"),
+    "edit.new": ("New edit", "新建修改"),
     "edit.part": ("Only a part of it", "只改一部分"),
     "edit.part.info": (
         "Paint over what may change; the rest stays as it is.",

@@ -140,11 +140,11 @@ def test_a_style_adds_its_words_and_one_of_ones_own_is_kept(world: Visit) -> Non
     assert world.engine.requests[0].prompt == "a cat on a red background, in cartoon style"
     expect(page.locator("#prompt textarea")).to_have_value("a cat on a red background")
     tiles.filter(has_text="New style").click()
-    page.locator("#style-keep").click()
+    page.locator("#new-style-keep").click()
     expect(page.locator(".small-form .complaint")).to_contain_text("its name is empty")
-    page.locator("#style-name textarea, #style-name input").fill("Mine <b>")
-    page.locator("#style-words textarea, #style-words input").fill("in soft colours")
-    page.locator("#style-keep").click()
+    page.locator("#new-style-name textarea, #new-style-name input").fill("Mine <b>")
+    page.locator("#new-style-words textarea, #new-style-words input").fill("in soft colours")
+    page.locator("#new-style-keep").click()
     mine = tiles.filter(has_text="Mine <b>")
     expect(mine).to_have_attribute("aria-pressed", "true")
     assert loaded(page, "#create-styles .tile[aria-pressed=true] img"), "with the picture that was shown"

@@ -270,6 +270,35 @@ def test_a_typical_edit_is_written_with_its_blank_chosen(visit: Visit) -> None:
     expect(text).to_have_value("replace the cat with a …")
 
 
+def test_an_edit_of_ones_own_is_kept_with_its_settings(visit: Visit, source: Path) -> None:
+    page = opened(visit)
+    bring(page, source)
+    page.locator("#edit-instruction textarea").fill("make the … golden")
+    page.locator("#edit-advanced button").first.click()
+    steps = page.get_by_label("number input for Steps").and_(page.locator("#tab-edit input"))
+    steps.fill("7")
+    steps.press("Tab")
+    page.get_by_role("button", name="New edit").click()
+    expect(page.locator("#new-edit-words textarea, #new-edit-words input")).to_have_value("make the … golden")
+    page.locator("#new-edit-keep").click()
+    expect(page.locator("#tab-edit .small-form .complaint")).to_contain_text("its name is empty")
+    page.locator("#new-edit-name textarea, #new-edit-name input").fill("Golden")
+    page.locator("#new-edit-keep").click()
+    expect(page.locator("#new-edit-keep")).to_be_hidden()
+    steps.fill("3")
+    steps.press("Tab")
+    page.get_by_role("button", name="Golden", exact=True).click()
+    page.keyboard.type("cat")
+    expect(steps).to_have_value("7")
+    page.locator("#edit-paint").click()
+    expect(page.locator("#edit-easel .compare")).to_be_visible()
+    [asked] = visit.engine.requests
+    assert (asked.prompt, asked.steps, asked.guidance) == ("make the cat golden", 7, visit.engine.defaults.guidance)
+    page.reload()
+    page.get_by_role("tab", name="Edit").click()
+    expect(page.get_by_role("button", name="Golden", exact=True)).to_be_visible()
+
+
 def test_a_reload_in_the_middle_finds_picture_and_job(visit: Visit, source: Path) -> None:
     page = opened(visit)
     bring(page, source)

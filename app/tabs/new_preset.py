@@ -1,9 +1,9 @@
-"""A small form for a style of one's own: a name, and the words that it adds to a prompt."""
+"""A small form for a preset of one's own: its name and its words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import gradio as gr
 from gradio.blocks import Block
@@ -17,33 +17,33 @@ from glmimage.errors import GLMImageError
 Keep = Callable[[Preset, Visit, Values], Updates]
 
 
-class NewStyle:
+class NewPreset:
     """Made in the column that is open; hidden until `show`."""
 
-    def __init__(self, page: Page) -> None:
-        self._page = page
+    def __init__(self, page: Page, kind: Literal["style", "edit"]) -> None:
+        self._page, self._kind = page, kind
         with gr.Group(visible=False, elem_classes="small-form") as self._form:
             self._name, self._words = (
-                gr.Textbox(label=cast(str, label(f"create.style.{name}")), elem_id=f"style-{name}", max_lines=1)
-                for name in ("name", "words")
+                gr.Textbox(label=cast(str, label(said)), elem_id=f"new-{kind}-{part}", max_lines=1)
+                for part, said in (("name", "preset.name"), ("words", f"preset.words.{kind}"))
             )
             self._fault = gr.HTML("", apply_default_css=False, elem_classes="complaint-part")
-            self._keep = gr.Button(cast(str, label("create.style.keep")), elem_id="style-keep")
+            self._keep = gr.Button(cast(str, label("preset.keep")), elem_id=f"new-{kind}-keep")
 
     @property
     def outputs(self) -> list[Block]:
         return [self._form, self._name, self._words, self._fault]
 
-    def show(self) -> Updates:
-        return {self._form: gr.update(visible=True), self._fault: ""}
+    def show(self, words: str = "") -> Updates:
+        return {self._form: gr.update(visible=True), self._words: words, self._fault: ""}
 
     def wire(self, inputs: set[Block], outputs: Sequence[Block], keep: Keep) -> None:
-        """`keep` stores the style and answers with updates of `outputs`."""
+        """`keep` stores the preset and answers with updates of `outputs`."""
 
         def kept(values: Values) -> Updates:
             visit = self._page.visit(values)
             try:
-                data = {"kind": "style", "name": values[self._name] or "", "words": values[self._words] or ""}
+                data = {"kind": self._kind, "name": values[self._name] or "", "words": values[self._words] or ""}
                 updates = keep(visit.library.check(data), visit, values)
             except GLMImageError as error:
                 return {self._fault: easel.complaint(str(error))}
