@@ -33,7 +33,7 @@ def test_both_languages_say_the_same(key: str) -> None:
     assert english.strip()
     assert chinese.strip()
     assert fields(english) == fields(chinese), "the same values are put in"
-    assert not re.search("[\u4e00-\u9fff]", english) or key == "head.language"
+    assert not re.search("[\u4e00-\u9fff]", english) or key.startswith("head.language")
 
 
 def test_no_key_is_said_twice() -> None:

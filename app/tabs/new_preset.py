@@ -22,13 +22,22 @@ class NewPreset:
 
     def __init__(self, page: Page, kind: Literal["style", "edit"]) -> None:
         self._page, self._kind = page, kind
-        with gr.Group(visible=False, elem_classes="small-form") as self._form:
+        with gr.Column(visible=False, elem_classes="small-form") as self._form:
             self._name, self._words = (
                 gr.Textbox(label=cast(str, label(said)), elem_id=f"new-{kind}-{part}", max_lines=1)
                 for part, said in (("name", "preset.name"), ("words", f"preset.words.{kind}"))
             )
             self._fault = gr.HTML("", apply_default_css=False, elem_classes="complaint-part")
-            self._keep = gr.Button(cast(str, label("preset.keep")), elem_id=f"new-{kind}-keep")
+            with gr.Row():
+                self._keep, self._drop = (
+                    gr.Button(
+                        cast(str, label(f"preset.{act}")),
+                        elem_id=f"new-{kind}-{act}",
+                        elem_classes="second",
+                        min_width=80,
+                    )
+                    for act in ("keep", "drop")
+                )
 
     @property
     def outputs(self) -> list[Block]:
@@ -36,6 +45,9 @@ class NewPreset:
 
     def show(self, words: str = "") -> Updates:
         return {self._form: gr.update(visible=True), self._words: words, self._fault: ""}
+
+    def _hide(self) -> Updates:
+        return {self._form: gr.update(visible=False), self._name: "", self._words: "", self._fault: ""}
 
     def wire(self, inputs: set[Block], outputs: Sequence[Block], keep: Keep) -> None:
         """`keep` stores the preset and answers with updates of `outputs`."""
@@ -47,8 +59,9 @@ class NewPreset:
                 updates = keep(visit.library.check(data), visit, values)
             except GLMImageError as error:
                 return {self._fault: easel.complaint(str(error))}
-            return updates | {self._form: gr.update(visible=False), self._name: "", self._words: "", self._fault: ""}
+            return updates | self._hide()
 
         wide: set[Any] = {*inputs, self._name, self._words, self._page.who}
         answers: list[Any] = [*dict.fromkeys([*outputs, *self.outputs])]
         self._keep.click(kept, wide, answers, **QUIET)
+        self._drop.click(self._hide, None, [*self.outputs], **QUIET)

@@ -81,6 +81,7 @@ WORDS = {
     "preset.words.style": ("Words that it adds to the prompt", "添加到提示词的文字"),
     "preset.words.edit": ("What to change; “…” is left to be filled in", "修改说明，“…”处留待填写"),
     "preset.keep": ("Keep", "保存"),
+    "preset.drop": ("Cancel", "取消"),
     "presets.kind.style": ("style", "风格"),
     "presets.kind.size": ("size", "尺寸"),
     "presets.kind.edit": ("edit", "编辑"),
