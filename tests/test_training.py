@@ -24,6 +24,8 @@ from glmimage.train import decoder as decoder_stage
 from glmimage.train import prior as prior_stage
 from glmimage.train import recipe, release, tokenizer, vae
 from glmimage.train.__main__ import main
+from glmimage.train.edits import Sample
+from glmimage.train.layout import Scene, Thing, Word
 from glmimage.train.loop import Run, Schedule
 from tests.stickers import discs
 
@@ -151,6 +153,27 @@ def test_a_short_step_leaves_out_what_repeats():
     assert told.tolist() == [0, 2, 10, 17, 18, 19]
     kept, told = prior_stage._seen(new, 20, full=True)
     assert kept.tolist() == told.tolist() == list(range(20))
+
+
+def test_in_the_end_only_where_something_new_begins_weighs_more():
+    cat, dog = Thing("cat", "flat", 0, 0, 2), Thing("dog", "flat", 4, 4, 3)
+    sign = Word("HI", "red", 6, 1)
+    both, one = Scene("white", (cat, dog), (sign,)), Scene("white", (cat,), (sign,))
+
+    def weights(task: str, scene: Scene, *references: Scene, even: bool = True) -> torch.Tensor:
+        each = Sample(task=task, language="en", prompt="", references=references, scene=scene)
+        return prior_stage.cell_weights(each, even=even)
+
+    def heavy(task: str, scene: Scene, *references: Scene) -> list[list[int]]:
+        weight = weights(task, scene, *references)
+        assert set(weight.unique().tolist()) <= {1.0, prior_stage.START_WEIGHT}
+        return (weight > 1).nonzero().tolist()
+
+    assert heavy("text", both) == [[0, 0], [4, 4], [6, 1]]
+    assert heavy("add", both, one) == [[4, 4]]
+    assert heavy("remove", one, both) == []
+    early = weights("text", both, even=False)
+    assert early[2, 6] == prior_stage.GROUND_WEIGHT < early[5, 5] < early[6, 2] == prior_stage.LETTER_WEIGHT
 
 
 def test_misspelling_moves_whole_letters_of_the_word():

@@ -33,7 +33,7 @@ from glmimage.train.exercises import Exercises
 from glmimage.train.layout import Scene
 from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
-from glmimage.train.world import WORLDS, labels
+from glmimage.train.world import WORLDS
 
 FULL_EVERY = 5
 """Other steps leave out the rows of the preview that only repeat, at 256 px every second. Half the time."""
@@ -50,14 +50,15 @@ LOOK = 4.0
 SLOWEST = 0.4
 """Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
 START_WEIGHT = 6.0
-"""Of the first cell of a sticker: what stands where is decided there, and the rest follows from it."""
+"""Of the first cell of a sticker or a word that is new: what stands where is decided there, and the rest follows."""
 END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 EVEN_FROM = 0.4
-"""Share of the run from which all codes count the same. The weights above make what is rare learned sooner, but also
-likelier than it is: at 4.0 for a letter against 0.3 for ground, most words began a cell or a row too early."""
+"""Share of the run from which all codes but the first cells count the same. Weights make what is rare learned sooner,
+and for ever likelier than it is: letters where one should be kept, stickers where one should be gone. First cells stay
+too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
 
@@ -210,17 +211,23 @@ def _alike(each: Sample) -> Hashable:
     return each.scene.grid, len(each.references)
 
 
-def cell_weights(scene: Scene) -> Tensor:
-    """[h, w]: how much it matters to get the code of each cell."""
-    grid = torch.from_numpy(labels(scene))
-    drawn = F.pad((grid[0] > 0) | (grid[3] > 0), (1, 0, 1, 0))
-    weight = torch.where(drawn[1:, :-1] | drawn[:-1, 1:], END_WEIGHT, GROUND_WEIGHT)
-    weight[grid[0] > 0] = 1.0
-    # The lower half of a letter follows from its upper half; those have the odd labels.
-    weight[grid[3] > 0] = 1.0
-    weight[grid[3] % 2 == 1] = LETTER_WEIGHT
-    for thing in scene.things:
-        weight[thing.row, thing.col] = START_WEIGHT
+def cell_weights(each: Sample, *, even: bool) -> Tensor:
+    """[h, w]: how much it matters to get the code of each cell; `even`: see `EVEN_FROM`."""
+    scene, grid = each.scene, torch.from_numpy(each.labels())
+    if even:
+        weight = torch.ones(scene.grid)
+    else:
+        full = F.pad((grid[0] > 0) | (grid[3] > 0), (1, 0, 1, 0))
+        weight = torch.where(full[1:, :-1] | full[:-1, 1:], END_WEIGHT, GROUND_WEIGHT)
+        weight[grid[0] > 0] = 1.0
+        # The lower half of a letter follows from its upper half; those have the odd labels.
+        weight[grid[3] > 0] = 1.0
+        weight[grid[3] % 2 == 1] = LETTER_WEIGHT
+    before = each.references[0] if each.task in WHOLE else Scene(scene.ground, ())
+    for old, drawn in ((before.things, scene.things), (before.words, scene.words)):
+        for one in drawn:
+            if one not in old:
+                weight[one.row, one.col] = START_WEIGHT
     return weight
 
 
@@ -250,7 +257,7 @@ def _batch(
     target = data.stacked_codes(rows)
     grid = samples[0].scene.grid
     size = Size(grid[1] * PRIOR_CELL, grid[0] * PRIOR_CELL)
-    weight = torch.stack([cell_weights(each.scene) for each in samples])
+    weight = torch.stack([cell_weights(each, even=even) for each in samples])
     texts = [data.prompt(row, rng) for row in rows]
     spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
     origins = torch.stack([cells(each) for each in samples])
@@ -307,7 +314,7 @@ def _batch(
         # The state before each code predicts it.
         at=ends[:, None] - 1 + torch.searchsorted(kept, told),
         wanted=codes[:, told],
-        weights=(torch.ones_like(weight) if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
+        weights=(weight if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
         parts={name: chosen[:, told] for name, chosen in parts.items()},
         looks={name: wanted[:, told] for name, wanted in looks.items()},
     )
