@@ -202,7 +202,7 @@ class Edit:
             f"{escape(preset.title(words.language))}</button>"
             for preset in library.presets("edit")
         )
-        new = f'<button type="button" class="is-new" data-act="new-edit">{escape(words("edit.new"))}</button>'
+        new = f'<button type="button" data-act="new-edit">{escape(words("edit.new"))}</button>'
         return f'<div class="hints" role="group" aria-label="{escape(words("edit.hints"))}">{buttons}{new}</div>'
 
     def _remembered(self, visit: Visit) -> str:
