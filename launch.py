@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 EVERYWHERE = ("0.0.0.0", "::")
+SPREAD = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+"""Of pytest-xdist. Each process has a browser and the libraries, about 1.5 GB."""
 
 
 class Arguments(argparse.ArgumentParser):
@@ -109,14 +111,14 @@ def _auth(text: str) -> Tuple[str, str]:
 
 
 def test(arguments: List[str]) -> int:
-    """The whole suite, in an environment that has the development packages."""
+    """The whole suite, spread over the processor, or what pytest is told here; with the development packages."""
     outcome = bootstrap.ensure(ROOT, ROOT / "requirements-dev.txt", [str(ROOT / "launch.py"), "test", *arguments])
     if outcome is not None:
         return outcome
     import pytest
 
     os.chdir(ROOT)
-    return int(pytest.main(arguments))
+    return int(pytest.main(arguments or SPREAD))
 
 
 def studio(arguments: List[str]) -> int:
