@@ -54,7 +54,7 @@ REDUCED = replace(MINIATURE, prior_layers=3, prior_hidden=128, prior_heads=2, pr
 SEEDS = (0, 1)
 BATCH = 8
 RATE = 2e-3
-SCENES, HELD_OUT = 1024, 96
+SCENES, HELD_OUT = 4096, 96
 PREVIEW_WEIGHT = 3.0
 DRAWN = 24
 """Pictures drawn for each arm of `preview`."""

@@ -31,7 +31,7 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
 from glmimage.train.layout import Scene
-from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
+from glmimage.train.looks import AHEAD, HEADS, LONGEST, NOWHERE, ahead, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.world import WORLDS
 
@@ -56,11 +56,14 @@ END_WEIGHT = 2.0
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 EVEN_FROM = 0.4
-"""Share of the run from which all codes but the first cells count the same. Weights make what is rare learned sooner,
+"""Share of the run from which all codes but the first cells count the same; a run that goes on from a finished
+checkpoint has them so throughout. Weights make what is rare learned sooner,
 and for ever likelier than it is: letters where one should be kept, stickers where one should be gone. First cells stay
 too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
+AHEAD_WEIGHT = 0.1
+"""Of each coordinate of each kind of `looks.ahead`."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -99,8 +102,8 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
 
 def _states_and_looks(
     model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`hidden_states`, and the layer in the middle's queries, scaled, and keys, [B, H, L, D] each."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`hidden_states`, and of the layer in the middle: queries, scaled, and keys, [B, H, L, D] each; what it leaves."""
     text = model.model.language_model
     hidden = text.embed_tokens(ids)
     cos, sin = text.rotary_emb(hidden, places)
@@ -127,7 +130,9 @@ def _states_and_looks(
         hidden = hidden + _norm(layer.post_self_attn_layernorm, mixed)
         mixed = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
         hidden = hidden + _norm(layer.post_mlp_layernorm, mixed)
-    return _norm(text.norm, hidden), looking, looked_at
+        if number == len(text.layers) // 2:
+            halfway = hidden
+    return _norm(text.norm, hidden), looking, looked_at, halfway
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -246,6 +251,8 @@ class _Batch:
     """Name in the log -> which of the told codes it is about, bool [B, K]."""
     looks: Mapping[str, Tensor]
     """What is looked for (`HEADS`) -> where in the sequence it is for each of the told codes, or `NOWHERE`, [B, K]."""
+    ahead: Tensor
+    """`looks.ahead` at each of the told codes, `NOWHERE` at those that only repeat, [B, 2 * len(AHEAD), K]."""
 
 
 def _batch(
@@ -261,6 +268,7 @@ def _batch(
     texts = [data.prompt(row, rng) for row in rows]
     spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
     origins = torch.stack([cells(each) for each in samples])
+    coming = torch.stack([ahead(each.scene) for each in samples])
     if samples[0].references:
         before = [data.codes[row][0] for row in rows]
         edited = [each.task in WHOLE for each in samples]
@@ -270,6 +278,7 @@ def _batch(
         ]
         repeats = torch.stack(same).flatten(1)
         codes, weight, spelled, origins = (each.flatten(1) for each in (target, weight, spelled, origins))
+        coming = coming.flatten(2)
         kept = told = torch.arange(codes.shape[1])
         parts = {"kept": repeats, "changed": ~repeats}
     else:
@@ -279,7 +288,8 @@ def _batch(
             for each in (target, weight, spelled)
         )
         once = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
-        spelled[:, once] = NOWHERE
+        coming = torch.cat([to_preview(coming, size.preview_grid)[0].flatten(2), coming.flatten(2)], dim=2)
+        spelled[:, once] = coming[..., once] = NOWHERE
         first = torch.full((once.numel(),), NOWHERE)
         first[new.numel() :] = _first_cells(grid, size.preview_grid)
         origins = first.expand(count, -1)
@@ -317,6 +327,7 @@ def _batch(
         weights=(weight if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
         parts={name: chosen[:, told] for name, chosen in parts.items()},
         looks={name: wanted[:, told] for name, wanted in looks.items()},
+        ahead=coming[..., told],
     )
 
 
@@ -332,6 +343,12 @@ def _first_cells(grid: Grid, preview: Grid) -> Tensor:
     first = torch.full((grid[0] * grid[1],), NOWHERE)
     first[shown[new]] = new.flatten().nonzero().flatten()
     return first
+
+
+def _unforeseen(said: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of each coordinate, [C]: said [B, K, C, LONGEST + 1], wanted [B, C, K] with `NOWHERE` left out."""
+    losses = F.cross_entropy(said.float().movedim(-1, 1), wanted.movedim(1, 2), ignore_index=NOWHERE, reduction="none")
+    return losses.sum((0, 1)) / (wanted != NOWHERE).sum((0, 2))
 
 
 def train_prior(
@@ -350,7 +367,8 @@ def train_prior(
     model.model.visual.requires_grad_(False)
     model.model.vqmodel.requires_grad_(False)
     text = model.model.language_model
-    run = Run("prior", work, {"text": text, "lm_head": model.lm_head}, schedule)
+    readout = nn.Linear(model.config.text_config.hidden_size, 2 * len(AHEAD) * (LONGEST + 1))
+    run = Run("prior", work, {"text": text, "lm_head": model.lm_head, "ahead": readout}, schedule)
     if not run.resume() and fresh:
         start_codes(model)
         start_neighbours(model)
@@ -358,13 +376,15 @@ def train_prior(
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
-        full, even = step % FULL_EVERY == 0, done >= EVEN_FROM
+        full, even = step % FULL_EVERY == 0, done >= EVEN_FROM or not fresh
         batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=full, even=even)
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):
-            hidden, looking, looked_at = forward(model, batch.ids, batch.places)
-            logits = model.lm_head(hidden.gather(1, batch.at[..., None].expand(-1, -1, hidden.shape[-1])))
+            hidden, looking, looked_at, halfway = forward(model, batch.ids, batch.places)
+            at = batch.at[..., None].expand(-1, -1, hidden.shape[-1])
+            logits = model.lm_head(hidden.gather(1, at))
+            foreseen = readout(halfway.gather(1, at)).unflatten(-1, (-1, LONGEST + 1))
         losses = F.cross_entropy(logits.float().flatten(0, 1), batch.wanted.flatten(), reduction="none")
         losses = losses.view(batch.wanted.shape)
         missing = {
@@ -373,7 +393,12 @@ def train_prior(
         }
         parts = {name: losses[chosen].mean().item() for name, chosen in batch.parts.items() if chosen.any()}
         parts |= {f"look_{name}": missing[name].item() for name in HEADS if (batch.looks[name] != NOWHERE).any()}
-        return (losses * batch.weights).sum() / batch.weights.sum() + LOOK_WEIGHT * sum(missing.values()), parts
+        unforeseen = _unforeseen(foreseen, batch.ahead)
+        parts |= {
+            f"ahead_{kind}": unforeseen[2 * index : 2 * index + 2].sum().item() for index, kind in enumerate(AHEAD)
+        }
+        loss = (losses * batch.weights).sum() / batch.weights.sum()
+        return loss + LOOK_WEIGHT * sum(missing.values()) + AHEAD_WEIGHT * unforeseen.sum(), parts
 
     run.train(loss_of, log_every=30)
     run.load_average()
