@@ -74,7 +74,8 @@ def test_ahead_is_what_begins_next_in_reading_order():
     assert begins[33 : 4 * 8 + 6] == [(5, 6)] * 5
     assert begins[4 * 8 + 6 :] == [(0, 0)] * 26
     things = looks.ahead(Scene("white", (Thing("cat", "flat", 2, 2, 2),), words))[:2].view(2, 64)
-    assert (things[:, : 2 * 8 + 3] == 3).all() and not things[:, 2 * 8 + 3 :].any()
+    assert (things[:, : 2 * 8 + 3] == 3).all()
+    assert not things[:, 2 * 8 + 3 :].any()
     with pytest.raises(ValueError, match="larger than 16"):
         looks.ahead(Scene("white", (), (), (17, 8)))
 
