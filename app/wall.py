@@ -27,6 +27,7 @@ TASK_TABS = {"text": "create"}
 """Where the settings of a picture belong; other tasks have the names of their tabs."""
 
 Act = Callable[[str, str, Visit, Values], Updates | None]
+Beside = Callable[[Visit, Values], Updates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Wall:
         self._welcome = welcome
         self._hanging = hanging or Hanging()
         self.view = gr.State(View())
+        self._parts: Sequence[gr.HTML] = ()
+        self._beside: Beside = lambda visit, values: {}
 
     def hang(self) -> None:
         """Makes picture and strip in the column that is open."""
@@ -119,14 +122,20 @@ class Wall:
 
     @property
     def outputs(self) -> list[Block]:
-        """What `look` writes."""
-        return [self.view, self.easel, self.shelf, self.complaint, self.stop]
+        """What `look` writes, and the view."""
+        return [self.view, self.easel, self.shelf, self.complaint, self.stop, *self._parts]
 
     def wire(
-        self, inputs: set[Block], outputs: Sequence[Block], act: Act | None = None, parts: Sequence[gr.HTML] = ()
+        self,
+        inputs: set[Block],
+        outputs: Sequence[Block],
+        act: Act | None = None,
+        parts: Sequence[gr.HTML] = (),
+        beside: Beside | None = None,
     ) -> None:
         """Clicks on the markup, on that of the tab's own `parts`, and on Stop. `act` answers the tab's own ones, with
-        `inputs` and `outputs` at hand."""
+        `inputs` and `outputs` at hand. `beside` writes such of the parts as follow from the tab's states."""
+        self._parts, self._beside = parts, beside or self._beside
 
         def clicked(values: Values, event: gr.EventData) -> Updates:
             visit = self._page.visit(values)
@@ -152,7 +161,7 @@ class Wall:
         """Everything that depends on the worker. A click may overtake this, so it does not write the view back."""
         updates = self._show(visit, values, values[self.view])
         del updates[self.view]
-        return updates
+        return updates | self._beside(visit, values)
 
     def submit(
         self,

@@ -55,11 +55,11 @@ class Edit:
                 self._wall.hang()
         widgets: list[Block] = [self._instruction, self._part, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._fitted, self._source, self._mask, self._strokes, self._wall.view}
-        own: list[Block] = [self._source, self._mask, self._strokes, self._well, self._written, *widgets]
+        own: list[Block] = [self._source, self._mask, self._strokes, self._written, *widgets]
         own += self._new.outputs
-        outputs = [*self._wall.outputs, self._fitted, self._hints, *own]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._well, self._hints))
+        self._wall.wire(inputs, own, self._act, (self._well, self._hints), self._furnish)
+        outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         turned = self._part.input(self._turn, everything, [*self._wall.outputs], **QUIET)
         turned.then(None, None, None, js=_SHOW_EASEL, **QUIET)
@@ -80,10 +80,6 @@ class Edit:
             values = {**values, self._source: remembered}
             updates = {self._source: remembered}
         updates |= self._wall.look(visit, values)
-        updates |= {
-            self._well: self._slot(visit.words, values),
-            self._hints: self._suggestions(visit.library, visit.words),
-        }
         defaults = visit.snapshot.defaults
         if values[self._fitted] != defaults:
             updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults}
@@ -189,6 +185,13 @@ class Edit:
         latest = visit.snapshot.latest.get(self.name, ())
         idle = view.chosen == "" or (view.chosen is None and not latest)
         return comparisons.trail(visit.history, source, latest, visit.words, shown=idle)
+
+    def _furnish(self, visit: Visit, values: Values) -> Updates:
+        """The desk's own markup."""
+        return {
+            self._well: self._slot(visit.words, values),
+            self._hints: self._suggestions(visit.library, visit.words),
+        }
 
     def _slot(self, words: Words, values: Values) -> str:
         source = _path(values[self._source])

@@ -53,10 +53,10 @@ class Style:
         widgets: list[Block] = [self._strength, *self._controls.inputs]
         states: list[Block] = [self._content, self._like, self._chosen]
         inputs: set[Block] = {*widgets, *states, self._fitted, self._wall.view}
-        own: list[Block] = [*states, self._well, self._styles, self._likeness, *widgets]
-        outputs = [*self._wall.outputs, self._fitted, *own]
+        own: list[Block] = [*states, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._well, self._styles, self._likeness))
+        self._wall.wire(inputs, own, self._act, (self._well, self._styles, self._likeness), self._furnish)
+        outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         return Ports(inputs, outputs)
 
@@ -66,7 +66,7 @@ class Style:
             # After a reload, what the last picture was made from.
             updates = self._shown(request, visit)
             values = {**values, **updates}
-        updates |= self._wall.look(visit, values) | self._furnish(visit, values)
+        updates |= self._wall.look(visit, values)
         defaults = visit.snapshot.defaults
         if values[self._fitted] != defaults:
             updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults}

@@ -89,11 +89,11 @@ class Subjects:
         inputs: set[Block] = {*widgets, self._cards, self._deleted, self._fitted, self._wall.view}
         faces = [place.face for place in self._places]
         rows = [place.row for place in self._places]
-        lights: list[Block] = [self._behind, self._told, *faces]
-        own: list[Block] = [self._cards, self._deleted, self._more, self._library, *lights, *rows, *widgets]
-        outputs = [*self._wall.outputs, self._fitted, *own]
+        lights: list[Block] = [self._behind, self._told]
+        own: list[Block] = [self._cards, self._deleted, *lights, *rows, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._more, self._library, *faces))
+        self._wall.wire(inputs, own, self._act, (self._more, self._library, *faces), self._furnish)
+        outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         for field in (self._prompt, *(place.name for place in self._places), *(place.kind for place in self._places)):
             field.change(
@@ -112,7 +112,6 @@ class Subjects:
             updates = self._deal(visit, values, _of(request))
             values = {**values, **updates}
         updates |= self._wall.look(visit, values)
-        updates |= {self._library: self._kept(visit, values), self._more: self._adder(visit.words, self._cast(values))}
         defaults = visit.snapshot.defaults
         if values[self._fitted] != defaults:
             updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults}
@@ -224,14 +223,18 @@ class Subjects:
 
     def _deal(self, visit: Visit, values: Values, cast_now: Cast) -> Updates:
         """All that shows who is there."""
-        updates: Updates = {self._cards: cast_now.cards, self._more: self._adder(visit.words, cast_now)}
+        updates: Updates = {self._cards: cast_now.cards}
         for index, place in enumerate(self._places):
             there = index < len(cast_now.cards)
             updates[place.row] = gr.update(visible=there)
             updates[place.name] = cast_now.names[index] if there else ""
             updates[place.kind] = cast_now.kinds[index] if there else ""
         updates |= self._light(visit, values, cast_now)
-        return updates | {self._library: self._kept(visit, {**values, **updates})}
+        return updates | self._furnish(visit, {**values, **updates})
+
+    def _furnish(self, visit: Visit, values: Values) -> Updates:
+        """What of the desk does not follow the words as they are typed."""
+        return {self._library: self._kept(visit, values), self._more: self._adder(visit.words, self._cast(values))}
 
     def _adder(self, words: Words, cast_now: Cast) -> str:
         """A way to one more; at first the easel has it."""
