@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import gradio as gr
 from gradio.blocks import Block
@@ -48,6 +48,9 @@ class Controls:
     top_p: gr.Textbox
     advanced: gr.Accordion
     """Open it with `with` to add a tab's own settings."""
+    repainted: gr.State
+    """Seeds (of the layout, of the paint) of a picture that is to be made again and has two; counts while the seed that
+    is shown is kept and is its layout's."""
     shaped: bool = True
     """Whether a size is asked for; otherwise the picture takes that of the one it is made from."""
     numbered: bool = False
@@ -67,6 +70,7 @@ class Controls:
             self.guidance,
             self.temperature,
             self.top_p,
+            self.repainted,
         }
 
     @property
@@ -77,19 +81,30 @@ class Controls:
     def request(self, prompt: str, values: Values, defaults: Defaults) -> Request:
         """What the widgets say. Raises RequestError."""
         size = self._asked(values, defaults) if self.shaped else None
-        seed = values[self.seed]
+        typed, layout_seed = values[self.seed], None
+        seed = int(typed) if values[self.lock] and typed is not None else roll()
+        if values[self.lock] and values[self.repainted] and values[self.repainted][0] == seed:
+            layout_seed, seed = values[self.repainted]
         return Request(
             prompt=prompt,
             width=size.width if size else None,
             height=size.height if size else None,
             count=int(values[self.count] or 1),
-            seed=int(seed) if values[self.lock] and seed is not None else roll(),
-            steps=int(values[self.steps]),
-            guidance=float(values[self.guidance]),
+            seed=seed,
+            layout_seed=layout_seed,
+            **self.drawing(values),
             sampling=Sampling(
                 temperature=_number("temperature", values[self.temperature]), top_p=_number("top-p", values[self.top_p])
             ),
         )
+
+    def drawing(self, values: Values) -> dict[str, Any]:
+        """What of a request a repaint may change: steps and guidance."""
+        return {"steps": int(values[self.steps]), "guidance": float(values[self.guidance])}
+
+    def rolled(self, request: Request, values: Values) -> Updates:
+        """Updates to the seed that a request was given, where none is kept."""
+        return {} if values[self.lock] else {self.seed: request.seed}
 
     def show(self, settings: Settings, defaults: Defaults) -> Updates:
         """Updates that bring back how a picture was made, that one picture alone."""
@@ -104,8 +119,9 @@ class Controls:
         }
 
     def show_seed(self, settings: Settings) -> Updates:
-        """Updates that bring back a picture's seed alone."""
-        return {self.seed: settings.layout_seed, self.lock: True}
+        """Updates that bring back a picture's seed alone, or both of them."""
+        seeds = settings.layout_seed, settings.paint_seed
+        return {self.seed: seeds[0], self.lock: True, self.repainted: seeds if seeds[0] != seeds[1] else None}
 
     def settings(self, chosen: Mapping[str, float]) -> Updates:
         """Updates for what a preset sets."""
@@ -212,7 +228,7 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
                 for name in ("temperature", "top_p")
             )
     layout, drawing = (shape, side, width, height, count, seed), (steps, guidance, temperature, top_p)
-    controls = Controls(sizes, *layout, dice, lock, *drawing, advanced, shaped, sizing is not None)
+    controls = Controls(sizes, *layout, dice, lock, *drawing, advanced, gr.State(None), shaped, sizing is not None)
     for chips in (shape, side):
         chips.input(
             lambda values: controls.fit(values, page.worker.snapshot().defaults),

@@ -249,8 +249,8 @@ def _progress(snapshot: Snapshot, place: Place, words: Words) -> str:
     elif job is not None:
         loading = snapshot.readiness == "loading"
         text = words("easel.waiting_model", name=name) if loading else words("easel.starting")
-    elif snapshot.waiting and snapshot.ahead:
-        text, left = words("queue.behind", count=snapshot.ahead), _left(snapshot.seconds_ahead, words)
+    elif snapshot.waiting and (ahead := snapshot.waiting[0].ahead):
+        text, left = words("queue.behind", count=ahead), _left(snapshot.waiting[0].begins_in, words)
     elif snapshot.waiting:
         loading = snapshot.readiness == "loading"
         text = words("easel.waiting_model", name=name) if loading else words("easel.starting")
@@ -288,15 +288,14 @@ def _left(seconds: float | None, words: Words) -> str:
 
 def _waiting(snapshot: Snapshot, words: Words) -> str:
     """The queue: what comes in which place, and about when."""
-    rows, ahead, first = "", snapshot.seconds_ahead, 1 + snapshot.ahead + (snapshot.current is not None)
-    for place, job in enumerate(snapshot.waiting, start=first):
-        when = words("queue.begins", time=_minutes(ahead)) if ahead is not None else ""
+    rows = ""
+    for job in snapshot.waiting:
+        when = words("queue.begins", time=_minutes(job.begins_in)) if job.begins_in is not None else ""
         rows += (
-            f"<li><b>{place}</b><span>{escape(job.request.prompt)}</span><small>{escape(when)}</small>"
+            f"<li><b>{1 + job.ahead}</b><span>{escape(job.request.prompt)}</span><small>{escape(when)}</small>"
             f'<button type="button" data-act="remove" data-key="{job.number}"'
             f' aria-label="{escape(words("queue.remove.label"))}">{escape(words("queue.remove"))}</button></li>'
         )
-        ahead = ahead + job.seconds_left if ahead is not None and job.seconds_left is not None else None
     return f'<ol class="waiting" aria-label="{escape(words("queue.label"))}">{rows}</ol>'
 
 

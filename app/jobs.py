@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.choice import Choice
@@ -96,6 +96,10 @@ class Job:
     """Seconds since the epoch; 0 while it runs."""
     seconds: float = 0.0
     """How long it ran."""
+    ahead: int = 0
+    """Of a waiting job: jobs of all visitors that are run before it, the running one included."""
+    begins_in: float | None = None
+    """Of a waiting job: seconds until it begins, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,6 @@ class Snapshot:
     """The pictures of each tab's most recent job of this sitting that made any."""
     sketched: Mapping[str, Sketched] = field(default_factory=dict)
     """The sketches of each tab that can be picked from."""
-    ahead: int = 0
-    """Jobs of other visitors that are run before the visitor's first waiting one."""
-    seconds_ahead: float | None = None
-    """How long until the visitor's first waiting job begins, as far as that is known."""
     world: Mapping[str, Any] | None = None
     """What the checkpoint says it knows."""
     transfer: Transfer | None = None
@@ -165,6 +165,14 @@ def view(record: Record, speeds: Speeds, checkpoint: str) -> Job:
         ended=record.ended,
         seconds=record.seconds,
     )
+
+
+def in_line(running: Sequence[Job], queue: Sequence[Job]) -> Iterator[Job]:
+    """The jobs of the queue, each with what is ahead of it."""
+    ahead, begins_in = len(running), _sum([job.seconds_left for job in running])
+    for place, job in enumerate(queue, start=ahead):
+        yield replace(job, ahead=place, begins_in=begins_in)
+        begins_in = _sum([begins_in, job.seconds_left])
 
 
 def _seconds_left(record: Record, speeds: Speeds, checkpoint: str) -> float | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from app import choice as choices
 from app.choice import Choice
 from app.history import History
-from app.jobs import Readiness, Record, Sketched, Snapshot, State, view
+from app.jobs import Readiness, Record, Sketched, Snapshot, State, in_line, view
 from app.speeds import Speeds
 from app.visitors import Visitors
 from glmimage.download import Transfer
@@ -182,12 +182,8 @@ class Worker:
         with self._lock:
             name, current = self._defaults.name, self._current
             own = current is not None and current.owner == owner
-            waiting = [job for job in self._queue if job.owner == owner]
-            ahead = self._queue[: self._queue.index(waiting[0])] if waiting else []
-            others = ([current] if current is not None and not own else []) + ahead
-            jobs = [view(job, self.speeds, name) for job in ([current] if current is not None else []) + ahead]
-            seconds = [job.seconds_left for job in jobs]
-            known = [left for left in seconds if left is not None]
+            running = [] if current is None else [view(current, self.speeds, name)]
+            lined = in_line(running, [view(job, self.speeds, name) for job in self._queue])
             return Snapshot(
                 version=self._version,
                 readiness=self._readiness,
@@ -195,13 +191,11 @@ class Worker:
                 choice=self._choice,
                 refusal=self._refusal,
                 defaults=self._defaults,
-                current=jobs[0] if own else None,
-                waiting=tuple(view(job, self.speeds, name) for job in waiting),
+                current=running[0] if own else None,
+                waiting=tuple(one for one, job in zip(lined, self._queue, strict=True) if job.owner == owner),
                 last={tab: view(job, self.speeds, name) for (who, tab), job in self._last.items() if who == owner},
                 latest={tab: keys for (who, tab), keys in self._latest.items() if who == owner},
                 sketched={tab: made for (who, tab), made in self._sketched.items() if who == owner},
-                ahead=len(others) if waiting else 0,
-                seconds_ahead=sum(known) if waiting and len(known) == len(seconds) else None,
                 world=self._painter.world if self._painter is not None else None,
                 transfer=self._transfer,
                 ended=tuple(view(job, self.speeds, name) for job in reversed(self._ended) if job.owner == owner),

@@ -6,7 +6,7 @@ other widgets are there. It shows the tab's own pictures; the strip shows all. K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ TASK_TABS = {"text": "create"}
 
 Act = Callable[[str, str, Visit, Values], Updates | None]
 Beside = Callable[[Visit, Values], Updates]
+Drawing = Callable[[Values], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Wall:
         self.view = gr.State(View())
         self._parts: Sequence[gr.HTML] = ()
         self._beside: Beside = lambda visit, values: {}
+        self._drawing: Drawing = lambda values: {}
 
     def hang(self) -> None:
         """Makes picture and strip in the column that is open."""
@@ -132,10 +134,12 @@ class Wall:
         act: Act | None = None,
         parts: Sequence[gr.HTML] = (),
         beside: Beside | None = None,
+        drawing: Drawing | None = None,
     ) -> None:
         """Clicks on the markup, on that of the tab's own `parts`, and on Stop. `act` answers the tab's own ones, with
-        `inputs` and `outputs` at hand. `beside` writes such of the parts as follow from the tab's states."""
-        self._parts, self._beside = parts, beside or self._beside
+        `inputs` and `outputs` at hand. `beside` writes such of the parts as follow from the tab's states. `drawing`:
+        what a repaint takes from the desk."""
+        self._parts, self._beside, self._drawing = parts, beside or self._beside, drawing or self._drawing
 
         def clicked(values: Values, event: gr.EventData) -> Updates:
             visit = self._page.visit(values)
@@ -234,7 +238,7 @@ class Wall:
                 view: View = values[self.view]
                 return self._show(visit, values, replace(view, picked=view.picked ^ {int(key)}))
             case "repaint":
-                return self._repaint(key, visit, values)
+                return self.repaint(key, visit, values)
             case "remove" if key.isdigit():
                 self._page.worker.stop(int(key), visit.owner)
                 visit = self._anew(visit)
@@ -252,9 +256,11 @@ class Wall:
         picture = visit.history.find(key)
         return visit.history.settings(picture) if picture else None
 
-    def _repaint(self, key: str, visit: Visit, values: Values) -> Updates:
-        settings = self.settings(key, visit)
-        return self.submit(visit, values, lambda: repainted(settings, visit.words))[1]
+    def repaint(self, key: str, visit: Visit, values: Values) -> Updates:
+        """Paints a picture again in its layout, drawn as the desk says now; what stands in its boxes is read again."""
+        settings, drawing = self.settings(key, visit), self._drawing(values)
+        tries = 1 if settings is not None and settings.request.regions else 0
+        return self.submit(visit, values, lambda: repainted(settings, visit.words, **drawing), tries=tries)[1]
 
     def _use(self, key: str, visit: Visit, values: Values) -> Updates:
         settings = self.settings(key, visit)
@@ -266,7 +272,7 @@ class Wall:
 
 
 def repainted(settings: Settings | None, words: Words, **changes: Any) -> Request:
-    """A picture again with its layout as it is and another seed for the painter; `changes` may be steps or guidance.
+    """A picture again with its layout as it is and another seed for the painter; `changes`: how it is drawn.
 
     Raises RequestError for a picture that carries no layout.
     """

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 from glmimage.errors import GLMImageError, PictureError, RequestError
 from glmimage.events import Line, PriorTokens, Report, Result
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 KEY = "glmimage"
 PARAMETERS = "parameters"
 VERSION = 1
-Part = Literal["all", "prompt", "seed", "layout"]
-"""Of a picture's settings, to be used again."""
 XMP = "XML:com.adobe.xmp"
 """The keyword under which a PNG carries XMP (XMP specification, part 3)."""
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -81,26 +79,6 @@ class Settings:
         if self.layout_seed == self.paint_seed:
             return replace(self.request, count=1, seed=self.layout_seed, layout_seed=None, paint_seed=None)
         return replace(self.request, count=1, layout_seed=self.layout_seed, paint_seed=self.paint_seed)
-
-    def onto(self, base: Request, part: Part) -> Request:
-        """`base` with one part of how this picture was made, all else as it was; "all" is `again`.
-
-        Raises RequestError for the layout of a picture that carries none.
-        """
-        match part:
-            case "all":
-                return self.again
-            case "prompt":
-                return replace(base, prompt=self.request.prompt)
-            case "seed":
-                again = self.again
-                return replace(base, seed=again.seed, layout_seed=again.layout_seed, paint_seed=again.paint_seed)
-            case "layout":
-                if self.prior is None:
-                    raise RequestError("This picture carries no layout; choose one that was painted here.")
-                # The codes are those of one size.
-                width, height = self.request.width, self.request.height
-                return replace(base, layout=self.prior.layout, width=width, height=height)
 
     def to_json(self) -> dict[str, Any]:
         prior = None

@@ -13,7 +13,7 @@ from PIL import Image
 from app import easel
 from app.choice import Choice
 from app.history import History
-from app.jobs import Job, Sketched, Snapshot
+from app.jobs import Job, Sketched, Snapshot, in_line
 from app.presets import Example
 from app.words import Words
 from glmimage.download import Transfer
@@ -195,12 +195,16 @@ def test_sketches_can_be_picked(history: History) -> None:
 
 
 def test_the_queue_says_place_and_time(history: History) -> None:
-    waiting = (job(prompt="second"), job(prompt="third"))
-    now = replace(snapshot(job(Progress("painting", 7, 20)), waiting), seconds_ahead=65.0)
-    html = easel.picture_area(now, history, HERE, WELCOME, EN)
+    running = job(Progress("painting", 7, 20))
+    waiting = tuple(in_line([running], [job(prompt="second"), job(prompt="third")]))
+    html = easel.picture_area(snapshot(running, waiting), history, HERE, WELCOME, EN)
     assert "<b>2</b><span>second</span><small>begins in 1:05</small>" in html
     assert "<b>3</b><span>third</span><small>begins in 2:10</small>" in html
-    behind = replace(snapshot(waiting=waiting[:1]), ahead=2, seconds_ahead=30.0)
-    html = easel.picture_area(behind, history, HERE, WELCOME, EN)
+    # The second and the fourth are another visitor's.
+    waiting = tuple(in_line([running], [job(), job(prompt="third"), job(), job(prompt="fifth")]))[1::2]
+    html = easel.picture_area(snapshot(waiting=waiting), history, HERE, WELCOME, EN)
     assert "2 ahead of yours" in html
-    assert "<b>3</b>" in html
+    assert "<b>3</b><span>third</span><small>begins in 2:10</small>" in html
+    assert "<b>5</b><span>fifth</span><small>begins in 4:21</small>" in html
+    unknown = tuple(in_line([replace(running, seconds_left=None)], [job(prompt="second")]))
+    assert "begins in" not in easel.picture_area(snapshot(running, unknown), history, HERE, WELCOME, EN)

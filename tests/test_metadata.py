@@ -177,22 +177,6 @@ def test_what_a_history_adds_comes_back(tmp_path: Path) -> None:
     assert metadata.read_texts(tmp_path / "a.png")["parameters"] == "text of others"
 
 
-def test_parts_of_the_settings_are_used_without_touching_the_rest() -> None:
-    base = Request(prompt="mine", width=32, height=32, seed=1, steps=9, guidance=2.0)
-    settings = Settings.of(result(replace(REQUEST, layout_seed=11)))
-    assert settings.onto(base, "all") == settings.again
-    assert settings.onto(base, "prompt") == replace(base, prompt=REQUEST.prompt)
-    seeded = settings.onto(base, "seed")
-    assert (seeded.layout_seed_of(0), seeded.paint_seed_of(0)) == (11, 7)
-    assert (seeded.prompt, seeded.steps, seeded.width) == ("mine", 9, 32)
-    laid = settings.onto(base, "layout")
-    assert laid.layout is not None
-    assert laid.layout.target == ((0, 1, 2), (3, 4, 5))
-    assert (laid.prompt, laid.seed, laid.width, laid.height) == ("mine", 1, 96, 64)
-    with pytest.raises(RequestError, match="no layout"):
-        replace(settings, prior=None).onto(base, "layout")
-
-
 def test_importing_it_is_cheap() -> None:
     code = "import sys, glmimage.metadata; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -314,7 +314,7 @@ def test_visitors_see_their_own_jobs_and_pictures_alone(tmp_path: Path) -> None:
     number = worker.submit(Request(prompt="yours"), TAB, owner=yours)
     assert worker.wait(lambda seen: engine.running == 1, PATIENCE)
     seen = worker.snapshot(yours)
-    assert (seen.current, [job.number for job in seen.waiting], seen.ahead) == (None, [number], 1)
+    assert (seen.current, [(job.number, job.ahead) for job in seen.waiting]) == (None, [(number, 1)])
     worker.stop(owner=yours)
     assert engine.running == 1, "nobody stops another's job"
     engine.release()

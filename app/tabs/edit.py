@@ -58,7 +58,7 @@ class Edit:
         own: list[Block] = [self._source, self._mask, self._strokes, self._written, *widgets]
         own += self._new.outputs
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._well, self._hints), self._furnish)
+        self._wall.wire(inputs, own, self._act, (self._well, self._hints), self._furnish, self._controls.drawing)
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         turned = self._part.input(self._turn, everything, [*self._wall.outputs], **QUIET)
@@ -219,7 +219,7 @@ class Edit:
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
         request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values))
-        return updates if request is None else updates | {self._controls.seed: request.seed}
+        return updates if request is None else updates | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:
         """Raises GLMImageError with what is missing."""

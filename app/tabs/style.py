@@ -55,7 +55,9 @@ class Style:
         inputs: set[Block] = {*widgets, *states, self._fitted, self._wall.view}
         own: list[Block] = [*states, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._well, self._styles, self._likeness), self._furnish)
+        self._wall.wire(
+            inputs, own, self._act, (self._well, self._styles, self._likeness), self._furnish, self._controls.drawing
+        )
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         return Ports(inputs, outputs)
@@ -206,7 +208,7 @@ class Style:
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
         request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values))
-        return updates if request is None else updates | {self._controls.seed: request.seed}
+        return updates if request is None else updates | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:
         """Raises GLMImageError with what is missing."""

@@ -92,7 +92,9 @@ class Subjects:
         lights: list[Block] = [self._behind, self._told]
         own: list[Block] = [self._cards, self._deleted, *lights, *rows, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._more, self._library, *faces), self._furnish)
+        self._wall.wire(
+            inputs, own, self._act, (self._more, self._library, *faces), self._furnish, self._controls.drawing
+        )
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         for field in (self._prompt, *(place.name for place in self._places), *(place.kind for place in self._places)):
@@ -271,7 +273,7 @@ class Subjects:
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
         request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values))
-        return updates if request is None else updates | {self._controls.seed: request.seed}
+        return updates if request is None else updates | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:
         """Raises GLMImageError with what is missing."""

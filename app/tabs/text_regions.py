@@ -59,10 +59,10 @@ class TextRegions:
                 self._wall.hang()
         widgets: list[Block] = [self._scene, self._strength, self._tries, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._board, self._name, self._fitted, self._wall.view}
-        own: list[Block] = [self._board, self._canvas, self._written, self._templates, self._name, *widgets]
-        outputs = [*self._wall.outputs, self._fitted, *own]
+        own: list[Block] = [self._board, self._canvas, self._written, self._name, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._templates,))
+        self._wall.wire(inputs, own, self._act, (self._templates,), self._furnish, self._drawing)
+        outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
         told: list[Any] = [self._canvas, self._written]
@@ -75,7 +75,6 @@ class TextRegions:
 
     def look(self, visit: Visit, values: Values) -> Updates:
         updates = self._wall.look(visit, values)
-        updates |= {self._templates: canvas.templates(visit.library.presets("template"), visit.words)}
         updates |= self._told(visit, values, values[self._wall.view])
         defaults = visit.snapshot.defaults
         if values[self._fitted] != defaults:
@@ -186,6 +185,9 @@ class TextRegions:
         side = int(values[self._controls.side] or default_side(defaults))
         return self._page.sizes.shape(values[self._controls.shape]).fit(side, defaults)
 
+    def _furnish(self, visit: Visit, values: Values) -> Updates:
+        return {self._templates: canvas.templates(visit.library.presets("template"), visit.words)}
+
     # --- what is done -----------------------------------------------------------------------------------------------
 
     def _paint(self, values: Values) -> Updates:
@@ -195,7 +197,8 @@ class TextRegions:
         if request is None:
             return updates
         visit = self._page.visit(values)
-        return updates | self._told(visit, values, updates[self._wall.view]) | {self._controls.seed: request.seed}
+        told = self._told(visit, values, updates[self._wall.view])
+        return updates | told | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:
         """Raises GLMImageError with what is missing."""
@@ -203,11 +206,17 @@ class TextRegions:
 
     def _request(self, board: Board, visit: Visit, values: Values) -> Request:
         base = self._controls.request(visit.words("tab.regions"), values, visit.snapshot.defaults)
-        base = replace(base, region_strength=float(values[self._strength]))
+        base = replace(base, **self._drawing(values))
         return board.request(base, values[self._scene] or "", Pen.of(visit.snapshot.world).languages)
+
+    def _drawing(self, values: Values) -> dict[str, Any]:
+        return self._controls.drawing(values) | {"region_strength": float(values[self._strength])}
 
     def _act(self, act: str, key: str, visit: Visit, values: Values) -> Updates | None:
         match act:
+            case "repaint":
+                updates = self._wall.repaint(key, visit, values)
+                return updates | self._told(self._page.visit(values), values, updates[self._wall.view])
             case "choose" if visit.history.find(key):
                 return self._choose(visit, values, key)
             case "live":
@@ -219,7 +228,7 @@ class TextRegions:
                     visit.library.delete(key)
                 except GLMImageError as error:
                     return self._wall.say(visit, values, str(error))
-                return {self._templates: canvas.templates(visit.library.presets("template"), visit.words)}
+                return self._furnish(visit, values)
         return None
 
     def _choose(self, visit: Visit, values: Values, key: str | None) -> Updates:
@@ -263,10 +272,7 @@ class TextRegions:
         except GLMImageError as error:
             return self._wall.say(visit, values, str(error))
         said = self._wall.say(visit, values, "")
-        return said | {
-            self._templates: canvas.templates(visit.library.presets("template"), visit.words),
-            self._name: "",
-        }
+        return said | self._furnish(visit, values) | {self._name: ""}
 
 
 def _written(board: Board) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import gradio as gr
 from gradio.blocks import Block
@@ -19,7 +19,7 @@ from app.library import Preset
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
 from app.tabs.new_preset import NewPreset
-from app.wall import Wall, repainted
+from app.wall import Wall
 from app.words import Words, label
 from glmimage import tasks
 from glmimage.errors import GLMImageError, RequestError
@@ -84,7 +84,9 @@ class TextToImage:
         shown = self._controls.show(settings, visit.snapshot.defaults) | prompt
         chosen = self._wall.choose(visit, values, parcel.key)
         plain = {self._style: "", self._styles: self._style_row(visit, "")}
-        return chosen | shown | plain | self._keep_layout("", visit)
+        # One that was given its layout cannot be told how it came by it.
+        given = parcel.key if settings.request.layout is not None else ""
+        return chosen | shown | plain | self._keep_layout(given, visit)
 
     # -- widgets -------------------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class TextToImage:
 
     def _wire(self, inputs: set[Block], outputs: Sequence[Block]) -> None:
         page, answers, wide = self._page, [*outputs], {*inputs, self._page.who}
-        self._wall.wire(inputs, outputs, self._act)
+        self._wall.wire(inputs, outputs, self._act, drawing=self._controls.drawing)
         self._wall.settle(self._wall.paint.click(self._paint, wide, answers, **QUIET), wide)
         self._wall.settle(self._sketch.click(self._draw_sketches, wide, answers, **QUIET), wide)
         for row in (self._styles, self._sizes, self._kept):
@@ -183,18 +185,16 @@ class TextToImage:
         if not picked:
             return self._submit(visit, values, lambda: self._asked(values[self._prompt] or "", values))
 
-        def go_on() -> list[Request]:
-            now = self._controls.request("-", values, visit.snapshot.defaults)
-            return [replace(one, steps=now.steps, guidance=now.guidance) for one in picked]
-
-        return self._submit(visit, values, go_on, seeded=False)
+        drawing = self._controls.drawing(values)
+        return self._submit(visit, values, lambda: [replace(one, **drawing) for one in picked], seeded=False)
 
     def _draw_sketches(self, values: Values) -> Updates:
         visit = self._page.visit(values)
 
         def asked() -> Request:
             # Sketches are layouts.
-            return replace(self._asked(values[self._prompt] or "", {**values, self._layout: ""}), count=SKETCHES)
+            free = {**values, self._layout: "", self._controls.repainted: None}
+            return replace(self._asked(values[self._prompt] or "", free), count=SKETCHES)
 
         return self._submit(visit, values, asked, sketching=True)
 
@@ -208,7 +208,7 @@ class TextToImage:
         seeded: bool = True,
     ) -> Updates:
         request, updates = self._wall.submit(visit, values, build, sketching=sketching)
-        seed: dict[Any, Any] = {self._controls.seed: request.seed} if request is not None and seeded else {}
+        seed = self._controls.rolled(request, values) if request is not None and seeded else {}
         return updates | seed | {self._wall.paint: gr.update(value=visit.words("control.paint"))}
 
     # -- clicks --------------------------------------------------------------------------------------------------------
@@ -217,8 +217,6 @@ class TextToImage:
         match act:
             case "example" if (example := self._page.example("text", key)) is not None:
                 return self._paint_example(visit, values, example)
-            case "repaint":
-                return self._repaint(key, visit, values)
             case "pick" | "choose" | "sketches" | "live":
                 return self._look_after(act, key, visit, values)
         return None
@@ -229,20 +227,15 @@ class TextToImage:
         changed = {**values, self._wall.view: updates[self._wall.view]}
         return updates | {self._wall.paint: self._tell(visit, changed)[self._wall.paint]}
 
-    def _repaint(self, key: str, visit: Visit, values: Values) -> Updates:
-        """With the steps and the guidance that the desk says."""
-
-        def again() -> Request:
-            now = self._controls.request("-", values, visit.snapshot.defaults)
-            settings = self._wall.settings(key, visit)
-            return repainted(settings, visit.words, steps=now.steps, guidance=now.guidance)
-
-        return self._submit(visit, values, again, seeded=False)
-
     def _paint_example(self, visit: Visit, values: Values, example: Example) -> Updates:
-        plain = {**values, self._style: "", self._layout: ""}
-        updates = self._submit(visit, values, lambda: replace(self._asked(example.prompt, plain), seed=example.seed))
-        shown = {self._prompt: example.prompt, self._style: "", self._styles: self._style_row(visit, "")}
+        plain = {**values, self._style: "", self._layout: "", self._controls.repainted: None}
+        updates = self._submit(visit, plain, lambda: replace(self._asked(example.prompt, plain), seed=example.seed))
+        shown = {
+            self._prompt: example.prompt,
+            self._style: "",
+            self._styles: self._style_row(visit, ""),
+            self._controls.seed: example.seed,
+        }
         return updates | shown | self._keep_layout("", visit)
 
     def _on_preset(self, values: Values, event: gr.EventData) -> Updates:
@@ -251,7 +244,9 @@ class TextToImage:
         preset = visit.library.find(key)
         match act:
             case "style":
-                return {self._style: key if preset else "", self._styles: self._style_row(visit, key if preset else "")}
+                chosen = key if preset else ""
+                shown: Updates = {self._style: chosen, self._styles: self._style_row(visit, chosen)}
+                return shown | self._controls.settings(preset.settings if preset else {})
             case "new-style":
                 return self._new_style.show()
             case "size" if preset is not None and preset.width and preset.height:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from glmimage import metadata
 from tests.browser.visits import NARROW, PROMPT, Visit, barriers, browsed, expect, knowing, loaded, paint
@@ -83,6 +84,38 @@ def test_repaint_keeps_the_layout_and_takes_the_desks_steps(visit: Visit) -> Non
     assert again.layout_seed == before.layout_seed
     assert again.paint_seed != before.paint_seed
     assert (before.request.steps, again.request.steps) == (8, 11)
+
+
+def test_settings_of_a_repainted_picture_make_it_again(visit: Visit) -> None:
+    page = visit.open()
+    paint(page)
+    finished(page)
+    page.get_by_role("button", name="Repaint").click()
+    finished(page, 2)
+    page.locator("#prompt textarea").fill("something else")
+    page.locator("#create-shelf .frame").first.click()
+    page.locator("#create-shelf").get_by_text("Use settings").click()
+    expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
+    expect(page.locator("#create-kept")).to_contain_text("layout")
+    for count in (3, 4):
+        page.locator("#create-paint").click()
+        finished(page, count)
+    *same, first = settings(visit, 4)
+    assert first.layout_seed == first.paint_seed
+    assert len({(one.layout_seed, one.paint_seed, one.request.layout) for one in same}) == 1
+    assert same[0].paint_seed != first.paint_seed
+    pixels = []
+    for picture in visit.history.newest(4):
+        with Image.open(picture.path) as image:
+            pixels.append(image.tobytes())
+    assert pixels[0] == pixels[1] == pixels[2] != pixels[3]
+    # Another seed is no longer that picture's.
+    page.locator("#create-seed input").fill("5")
+    page.locator("#create-kept").get_by_role("button").click()
+    page.locator("#create-paint").click()
+    finished(page, 5)
+    (last,) = settings(visit, 1)
+    assert (last.layout_seed, last.paint_seed, last.request.layout) == (5, 5, None)
 
 
 def test_what_is_read_is_said_while_it_is_typed(world: Visit) -> None:

@@ -175,6 +175,22 @@ def test_settings_bring_back_picture_mask_and_words(visit: Visit, source: Path) 
         assert one.tobytes() == other.tobytes()
 
 
+def test_settings_of_a_repainted_edit_make_it_again(visit: Visit, source: Path) -> None:
+    page = opened(visit)
+    bring(page, source)
+    change(page, "make it green")
+    page.locator("#edit-shelf").get_by_role("button", name="Repaint").click()
+    expect(page.locator("#edit-shelf .frame")).to_have_count(3)
+    page.locator("#edit-shelf .frame").last.click()
+    page.locator("#edit-shelf").get_by_text("Use settings").click()
+    expect(page.locator("#edit-lock input")).to_be_checked()
+    page.locator("#edit-paint").click()
+    expect(page.locator("#edit-shelf .frame")).to_have_count(4)
+    first, repainted, again = visit.engine.requests
+    assert repainted.layout_seed_of(0) == first.layout_seed_of(0) == again.layout_seed_of(0)
+    assert repainted.paint_seed_of(0) == again.paint_seed_of(0) != first.paint_seed_of(0)
+
+
 def test_pictures_come_by_drop_paste_and_from_other_tabs(visit: Visit, source: Path) -> None:
     page = visit.open()
     page.locator("#prompt textarea").fill("a cat")
