@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import islice, takewhile
 
-from app.vocabulary import Vocabulary
+from app.vocabulary import Vocabulary, bare
 from app.words import Words
 from glmimage.prompting import QUOTED, quoted
 
@@ -56,26 +56,29 @@ class Reading:
     unknown: tuple[str, ...] = ()
 
 
-def read(prompt: str, vocabulary: Vocabulary | None = None) -> Reading:
+def read(prompt: str, vocabulary: Vocabulary | None = None, names: str = "") -> Reading:
+    """`names`: words that mean something in this prompt though the checkpoint never saw them."""
     strings = quoted(prompt)
     rest, unquoted = _QUOTED.sub(" ", prompt), _unquoted(prompt)
     unknown = vocabulary.unknown(prompt) if vocabulary is not None else ()
+    meant, called = " ".join(unquoted).split(), {bare(name) for name in names.split()}
     return Reading(
         strings=strings,
         stray=tuple(dict.fromkeys(_MARKS.findall(rest))),
         unquoted=unquoted,
         too_long=tuple(text for text in strings if len(text.encode("utf-8")) > LONGEST),
         unpractised=tuple(text for text in strings if vocabulary is not None and vocabulary.unwritable(text)),
-        unknown=tuple(word for word in unknown if word not in " ".join(unquoted).split()),
+        unknown=tuple(word for word in unknown if word not in meant and bare(word) not in called),
     )
 
 
-def html(reading: Reading, words: Words, checkpoint: str) -> str:
-    """One line for what is written, then one for everything that deserves a look."""
+def html(reading: Reading, words: Words, checkpoint: str, *, hint: bool = False) -> str:
+    """One line for what is written, or with `hint` how to write something; then one for all that deserves a look."""
+    lines = []
     if reading.strings:
         marks = " ".join(f"<mark>{escape(_short(string))}</mark>" for string in reading.strings)
         lines = [f'<p class="written">{escape(words("create.written"))} {marks}</p>']
-    else:
+    elif hint:
         lines = [f'<p class="written hint">{escape(words("create.written.hint"))}</p>']
     for key, said in (
         ("read.stray", reading.stray),
@@ -90,6 +93,7 @@ def html(reading: Reading, words: Words, checkpoint: str) -> str:
             lines.append(
                 f'<p class="read is-{kind}">{escape(words(key, text=text, limit=LONGEST, name=checkpoint))}</p>'
             )
+    # It stays where nothing is said, so that a screen reader tells what comes.
     return f'<div class="reading" aria-live="polite">{"".join(lines)}</div>'
 
 

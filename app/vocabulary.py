@@ -58,7 +58,7 @@ class Vocabulary:
             if _CHINESE.match(word):
                 parts = _unknown_runs(word, self.words)
             else:
-                parts = [] if word.lower().removesuffix("'s").removesuffix("’s") in self.words else [word]
+                parts = [] if bare(word) in self.words else [word]
             found |= dict.fromkeys(parts)
         return tuple(found)
 
@@ -66,6 +66,11 @@ class Vocabulary:
         """Whether a quoted text is longer than what the checkpoint learned to write, or of other letters."""
         plain = re.sub(r"\s", "", text)
         return bool(self.longest and len(plain) > self.longest) or bool(self.letters and set(plain) - set(self.letters))
+
+
+def bare(word: str) -> str:
+    """In small letters, without the ending that says whose something is."""
+    return word.lower().removesuffix("'s").removesuffix("’s")
 
 
 def _unknown_runs(word: str, known: frozenset[str]) -> list[str]:

@@ -51,6 +51,8 @@ def test_the_limit_is_the_encoders() -> None:
 def test_every_finding_is_a_line_and_no_prompt_becomes_markup() -> None:
     words = frozenset({"a", "cat", "and", "the", "word"})
     vocabulary = Vocabulary(words=words, languages=("en",), groups={}, longest=4)
+    named = reading.read("Mia's dog beside the zebra and Leo", vocabulary, "Mia LEO")
+    assert set(named.unknown) & {"Mia's", "Leo", "zebra"} == {"zebra"}
     seen = reading.read('a <b>zebra</b> and the word "<img>x" \'stray', vocabulary)
     html = reading.html(seen, EN, "miniature")
     assert html.count('class="read is-warning"') == 2

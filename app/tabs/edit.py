@@ -25,7 +25,6 @@ from app.wall import Hanging, View, Wall
 from app.words import Words, label
 from glmimage import tasks
 from glmimage.errors import GLMImageError, RequestError
-from glmimage.prompting import quoted
 from glmimage.request import Request
 
 _SHOW_EASEL = "() => document.querySelector('#edit-easel').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
@@ -58,13 +57,14 @@ class Edit:
         own: list[Block] = [self._source, self._mask, self._strokes, self._written, *widgets]
         own += self._new.outputs
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._well, self._hints), self._furnish, self._controls.drawing)
+        parts = (self._well, self._hints, self._offer)
+        self._wall.wire(inputs, own, self._act, parts, self._furnish, self._controls.drawing)
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         turned = self._part.input(self._turn, everything, [*self._wall.outputs], **QUIET)
         turned.then(None, None, None, js=_SHOW_EASEL, **QUIET)
         self._instruction.change(
-            lambda values: _written(values[self._instruction] or "", page.visit(values).words),
+            lambda values: self._read(page.visit(values), values),
             {self._instruction, page.who},
             self._written,
             **LATEST,
@@ -121,9 +121,12 @@ class Edit:
             max_lines=8,
             placeholder=cast(str, label("edit.placeholder")),
             elem_id="edit-instruction",
-            elem_classes="prompt draft",
+            elem_classes="prompt draft completes",
         )
         self._written = gr.HTML("", apply_default_css=False, elem_classes="written-part")
+        self._offer = gr.HTML(
+            "", js_on_load=CLICKS, apply_default_css=False, elem_classes="offer-part", elem_id="edit-offer"
+        )
         self._hints = gr.HTML(
             self._suggestions(self._page.library, words),
             js_on_load=CLICKS,
@@ -191,7 +194,12 @@ class Edit:
         return {
             self._well: self._slot(visit.words, values),
             self._hints: self._suggestions(visit.library, visit.words),
+            self._offer: reading.offer(visit.vocabulary, visit.words, visit.snapshot.defaults.name),
         }
+
+    def _read(self, visit: Visit, values: Values) -> str:
+        found = reading.read(values[self._instruction] or "", visit.vocabulary)
+        return reading.html(found, visit.words, visit.snapshot.defaults.name)
 
     def _slot(self, words: Words, values: Values) -> str:
         source = _path(values[self._source])
@@ -289,11 +297,6 @@ class Edit:
         """Raises RequestError for strokes that nobody painted."""
         mask: Mask = values[self._mask]
         return mask.painted(values[self._strokes]) if values[self._strokes] else mask
-
-
-def _written(instruction: str, words: Words) -> str:
-    """Only where something is: most edits write nothing."""
-    return reading.html(reading.read(instruction), words, "") if quoted(instruction) else ""
 
 
 def _path(source: str | None) -> Path | None:

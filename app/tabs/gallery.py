@@ -38,10 +38,11 @@ def _said(answer: Callable[[Gallery, Visit, Ask], Answer]) -> Callable[[Gallery,
 
     @wraps(answer)
     def answered(self: Gallery, ask: Ask) -> Answer:
+        visit = self._page.visit({self._page.who: str(ask.get("who", ""))})
         try:
-            return answer(self, self._page.visit({self._page.who: str(ask.get("who", ""))}), ask)
+            return answer(self, visit, ask)
         except GLMImageError as error:
-            return {"error": str(error)}
+            return {"error": visit.words.said(str(error))}
 
     return answered
 
@@ -188,7 +189,7 @@ class Gallery:
         return {
             "key": adopted.picture.key,
             "told": words("gallery.known") if adopted.known else told,
-            "missing": list(adopted.missing),
+            "missing": [words.said(sentence) for sentence in adopted.missing],
         }
 
     def _act(self, values: Values, event: gr.EventData) -> Updates:

@@ -58,7 +58,7 @@ class NewPreset:
                 data = {"kind": self._kind, "name": values[self._name] or "", "words": values[self._words] or ""}
                 updates = keep(visit.library.check(data), visit, values)
             except GLMImageError as error:
-                return {self._fault: easel.complaint(str(error))}
+                return {self._fault: easel.complaint(visit.words.said(str(error)))}
             return updates | self._hide()
 
         wide: set[Any] = {*inputs, self._name, self._words, self._page.who}

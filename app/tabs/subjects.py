@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 import gradio as gr
 from gradio.blocks import Block
 
-from app import controls, easel, intake, scenes, uploads
+from app import controls, easel, intake, reading, scenes, uploads
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import Example
 from app.scenes import Card
@@ -92,9 +92,8 @@ class Subjects:
         lights: list[Block] = [self._behind, self._told]
         own: list[Block] = [self._cards, self._deleted, *lights, *rows, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(
-            inputs, own, self._act, (self._more, self._library, *faces), self._furnish, self._controls.drawing
-        )
+        parts = (self._more, self._library, self._offer, *faces)
+        self._wall.wire(inputs, own, self._act, parts, self._furnish, self._controls.drawing)
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         for field in (self._prompt, *(place.name for place in self._places), *(place.kind for place in self._places)):
@@ -170,9 +169,12 @@ class Subjects:
                 max_lines=10,
                 placeholder=cast(str, label("subjects.placeholder")),
                 elem_id="subjects-prompt",
-                elem_classes="prompt draft",
+                elem_classes="prompt draft completes",
             )
         self._told = gr.HTML("", apply_default_css=False, elem_classes="written-part", elem_id="subjects-told")
+        self._offer = gr.HTML(
+            "", js_on_load=CLICKS, apply_default_css=False, elem_classes="offer-part", elem_id="subjects-offer"
+        )
         self._wall.complain()
         self._controls = controls.make(self.name, self._page)
         self._wall.actions()
@@ -210,11 +212,12 @@ class Subjects:
         """What follows the words as they are typed."""
         prompt, subjects = values[self._prompt] or "", cast_now.references()
         findings = tasks.find_subjects(prompt, subjects)
+        vocabulary, name = visit.vocabulary, visit.snapshot.defaults.name
+        found = reading.read(prompt, vocabulary, " ".join((*cast_now.names, *cast_now.kinds)))
         updates: Updates = {
             self._behind: scenes.lit(prompt, findings),
-            self._told: scenes.told(
-                findings, subjects, prompt, visit.words, visit.vocabulary, visit.snapshot.defaults.name
-            ),
+            self._told: scenes.told(findings, subjects, prompt, visit.words, vocabulary, name)
+            + reading.html(found, visit.words, name),
         }
         library = self._shelf(visit)
         for index, card in enumerate(cast_now.cards):
@@ -236,7 +239,11 @@ class Subjects:
 
     def _furnish(self, visit: Visit, values: Values) -> Updates:
         """What of the desk does not follow the words as they are typed."""
-        return {self._library: self._kept(visit, values), self._more: self._adder(visit.words, self._cast(values))}
+        return {
+            self._library: self._kept(visit, values),
+            self._more: self._adder(visit.words, self._cast(values)),
+            self._offer: reading.offer(visit.vocabulary, visit.words, visit.snapshot.defaults.name),
+        }
 
     def _adder(self, words: Words, cast_now: Cast) -> str:
         """A way to one more; at first the easel has it."""

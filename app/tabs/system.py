@@ -76,7 +76,7 @@ class System:
         found, words = self._page.worker.look(), visit.words
         wrong = values[self._fault] or panel.refusal(visit.snapshot, words)
         return self._show(visit.snapshot.choice, values) | {
-            self._complaint: easel.complaint(wrong),
+            self._complaint: easel.complaint(words.said(wrong)),
             self._how: panel.how(words),
             self._progress: easel.progress_area(visit.snapshot, easel.Place(self.name), words),
             self._stored: panel.stored(

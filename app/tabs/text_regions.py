@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import gradio as gr
 from gradio.blocks import Block
 
-from app import canvas, controls, easel
+from app import canvas, controls, easel, reading
 from app.board import Board, Box, Pen, advise, board_of
 from app.library import Preset
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
@@ -61,7 +61,7 @@ class TextRegions:
         inputs: set[Block] = {*widgets, self._board, self._name, self._fitted, self._wall.view}
         own: list[Block] = [self._board, self._canvas, self._written, self._name, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._templates,), self._furnish, self._drawing)
+        self._wall.wire(inputs, own, self._act, (self._templates, self._offer), self._furnish, self._drawing)
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
@@ -115,10 +115,13 @@ class TextRegions:
             max_lines=8,
             placeholder=cast(str, label("regions.placeholder")),
             elem_id="regions-scene",
-            elem_classes="prompt draft",
+            elem_classes="prompt draft completes",
         )
         self._written = gr.HTML(
             canvas.written("", words), apply_default_css=False, elem_id="regions-written", elem_classes="written-part"
+        )
+        self._offer = gr.HTML(
+            "", js_on_load=CLICKS, apply_default_css=False, elem_classes="offer-part", elem_id="regions-offer"
         )
         self._wall.complain()
         self._tries = gr.Radio(
@@ -175,9 +178,10 @@ class TextRegions:
         except GLMImageError:
             board, advice, will = Board(), [], ""
         place = easel.Place(self.name, view.chosen)
+        scene = reading.read(values[self._scene] or "", visit.vocabulary)
         return {
             self._canvas: canvas.view(visit, place, size, {"edit": board.edit, "advice": advice, "restored": restored}),
-            self._written: canvas.written(will, visit.words),
+            self._written: canvas.written(will, visit.words) + reading.html(scene, visit.words, name),
         }
 
     def _size(self, visit: Visit, values: Values) -> Size:
@@ -186,7 +190,11 @@ class TextRegions:
         return self._page.sizes.shape(values[self._controls.shape]).fit(side, defaults)
 
     def _furnish(self, visit: Visit, values: Values) -> Updates:
-        return {self._templates: canvas.templates(visit.library.presets("template"), visit.words)}
+        """The desk's own markup."""
+        return {
+            self._templates: canvas.templates(visit.library.presets("template"), visit.words),
+            self._offer: reading.offer(visit.vocabulary, visit.words, visit.snapshot.defaults.name),
+        }
 
     # --- what is done -----------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class TextToImage:
             elem_id="prompt",
             elem_classes="prompt draft completes",
         )
-        self._reading = _html(reading.html(reading.read(""), words, ""), "written")
+        self._reading = _html(reading.html(reading.read(""), words, "", hint=True), "written")
         self._offer = _html("", "offer")
         self._kept = _html("", "kept", CLICKS)
         self._wall.complain()
@@ -152,7 +152,7 @@ class TextToImage:
 
     def _read(self, visit: Visit, values: Values) -> str:
         found = reading.read(values[self._prompt] or "", visit.vocabulary)
-        return reading.html(found, visit.words, visit.snapshot.defaults.name)
+        return reading.html(found, visit.words, visit.snapshot.defaults.name, hint=True)
 
     def _style_row(self, visit: Visit, chosen: str) -> str:
         styles = swatches.usable(visit.library.presets("style"), visit.vocabulary)

@@ -162,6 +162,26 @@ def test_words_are_taken_by_click_and_completed_by_tab(world: Visit) -> None:
     assert world.engine.requests[0].prompt == "a panda and a rocket pen"
 
 
+@pytest.mark.parametrize(
+    ("tab", "field"), [("regions", "regions-scene"), ("edit", "edit-instruction"), ("subjects", "subjects-prompt")]
+)
+def test_every_prompt_completes_and_tells_of_unknown_words(world: Visit, tab: str, field: str) -> None:
+    page = world.open()
+    page.locator(f"#tabs [data-tab-id='{tab}']").first.evaluate("tab => tab.click()")
+    here, prompt = page.locator(f"#tab-{tab}"), page.locator(f"#{field} textarea")
+    expect(here.locator(".vocabulary")).to_have_count(1)
+    prompt.press_sequentially("a zebra and a roc")
+    prompt.press("Tab")
+    expect(prompt).to_have_value("a zebra and a rocket")
+    expect(here.locator(".read.is-unknown")).to_contain_text("miniature has never seen: zebra.")
+    here.locator(".vocabulary summary").click()
+    here.locator(".vocabulary").get_by_text("a panda", exact=True).click()
+    expect(prompt).to_have_value("a zebra and a rocket a panda")
+    prompt.fill('write "HI" and "half')
+    expect(here.locator(".reading mark")).to_have_text("HI")
+    expect(here.locator(".read.is-warning")).to_contain_text("Not closed")
+
+
 def test_a_style_adds_its_words_and_one_of_ones_own_is_kept(world: Visit) -> None:
     page = world.open()
     tiles = page.locator("#create-styles .tile")
