@@ -75,8 +75,12 @@ class Controls:
 
     @property
     def _sliders(self) -> Mapping[str, gr.Slider]:
-        """What a preset may set here."""
+        """What a preset may set here; and `_fields`, which are empty where they are the checkpoint's own."""
         return {"steps": self.steps, "guidance": self.guidance}
+
+    @property
+    def _fields(self) -> Mapping[str, gr.Textbox]:
+        return {"temperature": self.temperature, "top_p": self.top_p}
 
     def request(self, prompt: str, values: Values, defaults: Defaults) -> Request:
         """What the widgets say. Raises RequestError."""
@@ -125,12 +129,19 @@ class Controls:
 
     def settings(self, chosen: Mapping[str, float]) -> Updates:
         """Updates for what a preset sets."""
-        return {slider: chosen[name] for name, slider in self._sliders.items() if name in chosen}
+        sliders: Updates = {slider: chosen[name] for name, slider in self._sliders.items() if name in chosen}
+        return sliders | {field: _text(chosen[name]) for name, field in self._fields.items() if name in chosen}
+
+    def own_sampling(self) -> Updates:
+        """Updates that leave it to the checkpoint how codes are drawn."""
+        return dict.fromkeys(self._fields.values(), "")
 
     def differing(self, values: Values, defaults: Defaults) -> dict[str, float]:
-        """What a preset would set: the sliders that do not stand where the checkpoint has them."""
+        """What a preset would set: all that is not the checkpoint's own. Raises RequestError."""
         usual = {"steps": defaults.steps, "guidance": defaults.guidance}
-        return {name: values[part] for name, part in self._sliders.items() if values[part] != usual[name]}
+        moved = {name: values[part] for name, part in self._sliders.items() if values[part] != usual[name]}
+        typed = {name: _number(name.replace("_", "-"), values[field]) for name, field in self._fields.items()}
+        return moved | {name: number for name, number in typed.items() if number is not None}
 
     def resize(self, width: int, height: int, defaults: Defaults) -> Updates:
         """Updates to a size, with the shape and side that come closest."""

@@ -32,6 +32,8 @@ MOST_REGIONS = 40
 SETTINGS: Mapping[str, tuple[float, float]] = {
     "steps": (1, 100),
     "guidance": (0, 30),
+    "temperature": (0.01, 100),
+    "top_p": (0.01, 1),
     "content": (0, 1),
     "region_strength": (0, 4),
 }

@@ -264,7 +264,8 @@ class Edit:
                 return self._try(visit, values, example)
             case "suggest":
                 preset = visit.library.find(key)
-                return self._controls.settings(preset.settings) or None if preset else None
+                # One suggestion's way of drawing is not the next one's.
+                return self._controls.own_sampling() | self._controls.settings(preset.settings) if preset else None
             case "new-edit":
                 return self._new.show(values[self._instruction] or "")
         return None

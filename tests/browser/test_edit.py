@@ -313,6 +313,12 @@ def test_an_edit_of_ones_own_is_kept_with_its_settings(visit: Visit, source: Pat
     expect(page.locator("#edit-easel .compare")).to_be_visible()
     [asked] = visit.engine.requests
     assert (asked.prompt, asked.steps, asked.guidance) == ("make the cat golden", 7, visit.engine.defaults.guidance)
+    assert asked.sampling.temperature is None
+    temperature = page.locator("#edit-temperature textarea, #edit-temperature input")
+    page.get_by_role("button", name="Remove", exact=True).first.click()
+    expect(temperature).to_have_value("0.3")
+    page.get_by_role("button", name="Background", exact=True).click()
+    expect(temperature).to_have_value("")
     page.reload()
     page.get_by_role("tab", name="Edit").click()
     expect(page.get_by_role("button", name="Golden", exact=True)).to_be_visible()
