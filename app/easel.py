@@ -266,20 +266,20 @@ def _progress(snapshot: Snapshot, place: Place, words: Words) -> str:
         f'<span class="count">{count}</span><span class="left">{left}</span></div>'
     )
     told = _own(snapshot, place) or snapshot.last.get(place.tab)
-    said = "".join(f'<p class="note">{escape(note)}</p>' for note in told.notes) if told else ""
+    said = "".join(f'<p class="note">{escape(words.said(note))}</p>' for note in told.notes) if told else ""
     waiting = _waiting(snapshot, words)
     return f'<div class="progress {busy}">{line}{bar}<div class="notes">{said}</div>{waiting}</div>'
 
 
 def _loading(snapshot: Snapshot, words: Words) -> tuple[str, str]:
-    """What happens to the model, and how much of a download is done; that changes too often to be read aloud."""
+    """What happens to the model, and how much of that is done; that changes too often to be read aloud."""
     name, transfer = snapshot.defaults.name, snapshot.transfer
     if transfer is None:
         return words("state.loading", name=name), ""
-    licence = words("state.licence", licence=transfer.release.licence) if transfer.release.licence else ""
-    doing = "state.downloading" if transfer.doing == "downloading" else "state.checking"
-    amount = words("state.of", done=bytes_text(transfer.done), total=bytes_text(transfer.total))
-    return words(doing, name=name) + licence, amount
+    licence = transfer.release.licence if transfer.release is not None else ""
+    said = words(f"state.{transfer.doing}", name=name) + (words("state.licence", licence=licence) if licence else "")
+    share = 100 * transfer.done // max(transfer.total, 1)
+    return said, words("state.of", done=bytes_text(transfer.done), total=bytes_text(transfer.total), share=share)
 
 
 def _left(seconds: float | None, words: Words) -> str:

@@ -1,6 +1,6 @@
 """The System tab's markup: the machine, how the model fits it, what was done lately, what lies on the disk.
 
-Knows no widget. Sentences of the planner stay as it says them.
+Knows no widget.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib import metadata
 from app.caches import CLEARED
 from app.jobs import Job, Snapshot
 from app.words import Words
+from glmimage.errors import Stopped
 from glmimage.hub import bytes_text
 from glmimage.memory import STAGES, Need, Plan, duration, gib, where
 from glmimage.system import System, Use
@@ -30,7 +31,7 @@ def machine(system: System | None, words: Words) -> str:
     speeds = words("system.measured" if machine.measured else "system.tabulated")
     threads = [words("system.threads", count=machine.threads)] if machine.threads else []
     kind = " · ".join([machine.kind, machine.dtype, *threads, speeds])
-    facts = [(words("system.kind"), f"{machine.name} · {kind}"), *_memory(use, words)]
+    facts = [(words("system.kind"), f"{words.said(machine.name)} · {kind}"), *_memory(use, words)]
     return _part(words("system.machine"), _facts(facts))
 
 
@@ -40,11 +41,11 @@ def plan(system: System | None, words: Words) -> str:
     if system is None:
         return _part(title, f'<p class="how">{escape(words("system.plan.none"))}</p>')
     plan = system.plan
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in system.sentences)
+    said = "".join(f"<p>{escape(words.said(sentence))}</p>" for sentence in system.sentences)
     total = max(plan.machine.device_memory, max(need.peak for need in plan.stages))
     size = f"{plan.job.size.width} × {plan.job.size.height}"
     over = words("system.plan.for", count=plan.job.count, size=size, total=gib(plan.machine.device_memory))
-    rows = "".join(_stage(need, total) for need in plan.stages)
+    rows = "".join(_stage(need, total, words) for need in plan.stages)
     key = "".join(f'<span class="is-{name}"><i></i>{escape(words(f"system.{name}"))}</span>' for name in _SHARES)
     stages = f'<h3>{escape(over)}</h3><div class="key">{key}</div><ol class="peaks">{rows}</ol>'
     return _part(title, f'<div class="said">{said}</div>{stages}{_placements(plan, words)}{_rejected(plan, words)}')
@@ -93,11 +94,13 @@ def how(words: Words) -> str:
 
 def refusal(snapshot: Snapshot, words: Words) -> str:
     """Why the last choice could not be had; "" where it could."""
+    if snapshot.refusal == str(Stopped()):
+        return words("system.halted", name=snapshot.defaults.name)
     if snapshot.readiness == "failed":
         return snapshot.message
     if not snapshot.refusal:
         return ""
-    return words("system.refused", name=snapshot.defaults.name, reason=snapshot.refusal)
+    return words("system.refused", name=snapshot.defaults.name, reason=words.said(snapshot.refusal))
 
 
 def _part(title: str, html: str) -> str:
@@ -119,21 +122,22 @@ def _memory(use: Use, words: Words) -> list[tuple[str, str]]:
     return facts
 
 
-def _stage(need: Need, total: int) -> str:
+def _stage(need: Need, total: int, words: Words) -> str:
     parts = (need.context, need.weights, need.cache, need.work)
     bars = "".join(
         f'<i class="is-{name}" style="width:{100 * part / total:.2f}%"></i>'
         for name, part in zip(_SHARES, parts, strict=True)
     )
     return (
-        f'<li><span class="stage">{escape(STAGES[need.stage])}</span><span class="bar" aria-hidden="true">{bars}</span>'
-        f"<b>{gib(need.peak)}</b><small>{duration(need.seconds)}</small></li>"
+        f'<li><span class="stage">{escape(words.said(STAGES[need.stage]))}</span>'
+        f'<span class="bar" aria-hidden="true">{bars}</span>'
+        f"<b>{gib(need.peak)}</b><small>{words.said(duration(need.seconds))}</small></li>"
     )
 
 
 def _placements(plan: Plan, words: Words) -> str:
     head = [words(f"system.{name}") for name in ("part", "format", "size", "place")]
-    rows = [(one.component, one.format, gib(one.bytes), where(one)) for one in plan.placements]
+    rows = [(words.said(one.component), one.format, gib(one.bytes), words.said(where(one))) for one in plan.placements]
     return _folded(words("system.parts"), _table(head, rows))
 
 
@@ -142,7 +146,12 @@ def _rejected(plan: Plan, words: Words) -> str:
         return ""
     head = [words(f"system.{name}") for name in ("what", "peak", "time", "why")]
     rows = [
-        (one.what, gib(one.peak), "–" if one.seconds is None else duration(one.seconds), one.reason)
+        (
+            words.said(one.what),
+            gib(one.peak),
+            "–" if one.seconds is None else words.said(duration(one.seconds)),
+            words.said(one.reason),
+        )
         for one in plan.alternatives
     ]
     return _folded(words("system.rejected"), _table(head, rows))
@@ -162,10 +171,10 @@ def _job(job: Job, words: Words) -> str:
     made = "system.job.sketches" if job.sketching else "system.job.pictures"
     count = words(made, count=len(job.sketches) if job.sketching else len(job.pictures))
     when = time.strftime("%H:%M", time.localtime(job.ended))
-    error = f'<p class="error">{escape(job.error)}</p>' if job.error else ""
+    error = f'<p class="error">{escape(words.said(job.error))}</p>' if job.error else ""
     return (
         f'<li><span class="when">{when}</span><span class="state is-{job.state}">'
         f"{escape(words(f'system.job.{job.state}'))}</span>"
         f'<span class="what">{escape(words(f"tab.{job.tab}"))} · {escape(job.request.prompt)}</span>'
-        f"<small>{escape(count)} · {duration(job.seconds)}</small>{error}</li>"
+        f"<small>{escape(count)} · {words.said(duration(job.seconds))}</small>{error}</li>"
     )

@@ -24,8 +24,8 @@ def html(
     """`deleted` can be brought back; `exported` is where a file with all of them can be had; `complaint` about what
     was just tried."""
     rows = "".join(_row(preset, words) for preset in presets) or f'<li class="how">{escape(words("presets.none"))}</li>'
-    told = f'<p class="error" role="alert">{escape(complaint)}</p>' if complaint else ""
-    told += "".join(f'<p class="error">{escape(fault)}</p>' for fault in faults)
+    told = f'<p class="error" role="alert">{escape(words.said(complaint))}</p>' if complaint else ""
+    told += "".join(f'<p class="error">{escape(words.said(fault))}</p>' for fault in faults)
     if deleted is not None:
         gone = escape(words("presets.deleted", name=deleted.title(words.language)))
         told += f'<p>{gone} <button type="button" data-act="undo">{escape(words("presets.undo"))}</button></p>'

@@ -221,7 +221,7 @@ class Wall:
                 snapshot, history, place, empty, words, lambda picture: hanging.alone(visit, picture)
             ),
             self.shelf: easel.shelf(snapshot, history, place, words, hanging.frames(visit, values)),
-            self.complaint: easel.complaint(view.sentence or trouble(snapshot, self._tab)),
+            self.complaint: easel.complaint(words.said(view.sentence or trouble(snapshot, self._tab))),
             self.stop: gr.update(visible=snapshot.current is not None),
         }
 

@@ -32,11 +32,12 @@ def system() -> System:
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_stage_and_its_peak_are_there(system: System, language: str) -> None:
-    html = panel.plan(system, Words(language))
+    words = Words(language)
+    html = panel.plan(system, words)
     assert len(re.findall("<li>", html)) == len(system.plan.stages)
     for need in system.plan.stages:
         assert memory.gib(need.peak) in html
-    assert all(placement.component in html for placement in system.plan.placements)
+    assert all(words.said(placement.component) in html for placement in system.plan.placements)
 
 
 def test_shares_of_a_bar_are_of_the_device(system: System) -> None:

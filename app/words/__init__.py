@@ -2,7 +2,7 @@
 
 A word is `key: (English, Chinese)`, in the file of the tab that says it. Labels of widgets are translated by the
 browser (`label`), everything that is written as HTML by `Words`, for the language that its visitor reads. Sentences of
-the engine (errors, notes) stay as it says them.
+the engine (errors, notes) come in English and are translated where they are shown (`Words.said`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.words import create, gallery, page, regions, system, tasks
+from app.words import create, gallery, page, regions, sentences, system, tasks
 
 if TYPE_CHECKING:
     from gradio.i18n import I18n, I18nData
@@ -32,6 +32,10 @@ class Words:
         """The words under a key, with `values` put into its braces."""
         text = CATALOGUE[key][LANGUAGES.index(self.language)]
         return text.format(**values) if values else text
+
+    def said(self, sentence: str) -> str:
+        """A sentence that a fault or a note brings, in this language."""
+        return sentences.chinese(sentence) if self.language == "zh" else sentence
 
     @classmethod
     def of(cls, language: str) -> Words:

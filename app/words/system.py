@@ -24,6 +24,8 @@ WORDS = {
         "The running job ends first; the waiting ones are painted by what is loaded then.",
         "先完成正在进行的任务，排队的任务由新载入的模型继续。",
     ),
+    "system.halt": ("Stop loading", "停止载入"),
+    "system.halted": ("Loading was stopped; {name} goes on.", "已停止载入，继续使用 {name}。"),
     "system.refused": ("It could not be loaded; {name} goes on. {reason}", "无法载入，继续使用 {name}。{reason}"),
     "system.machine": ("Machine", "机器"),
     "system.free": ("{free} of {total} free", "{total} 中空闲 {free}"),

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from glmimage import metadata
+from glmimage import memory, metadata, weights
+from glmimage.fitting import Fitting, Wishes
+from glmimage.machines import tabulated
+from glmimage.memory import GIB
+from glmimage.system import System, Use
+from glmimage.workshop import too_little
 from tests.browser.visits import NARROW, PROMPT, Visit, barriers, browsed, expect, knowing, loaded, paint
 
 pytestmark = browsed
+ENGLISH = re.compile(r"\b[A-Za-z]?[a-z]+(?:[ ,;]+[A-Za-z]?[a-z]+){2,}")
+GRADIOS = re.compile("(number input|range slider) for|Reset to default value")
+"""Labels that its sliders have in no other language."""
+TABS = ("create", "regions", "edit", "style", "subjects", "gallery", "system")
 
 
 def finished(page: Any, frames: int = 1) -> None:
@@ -242,10 +252,69 @@ def test_the_page_speaks_chinese_and_remembers_it(world: Visit) -> None:
     left = page.locator("#tab-create").inner_text() + page.locator("#top").inner_text()
     english = set(re.findall(r"[A-Za-z]{3,}", re.sub(r"“[A-Z]+”", "", left)))
     assert english <= {"Atelier", "miniature", "English"}, "nothing is left in English"
+    for tab in TABS:
+        page.locator(f"#tab-{tab}-button").click()
+        assert left_in_english(page, tab) == []
     page.reload()
     expect(page.locator("#create-paint")).to_have_text("绘制")
     page.locator("[data-switch=language]").click()
     expect(page.locator("#create-paint")).to_have_text("Paint")
+
+
+def test_what_goes_wrong_is_told_in_chinese(world: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitting = Fitting(weights.read("miniature"), tabulated("cuda", 2 * GIB, 24 * GIB), Wishes(bits=4))
+    plan = fitting.usual()
+    system = System(
+        machine=plan.machine,
+        plan=plan,
+        wishes=fitting.wishes,
+        sentences=tuple(memory.sentences(plan)),
+        use=Use(process=GIB, host_free=8 * GIB, host_total=24 * GIB),
+    )
+    monkeypatch.setattr(world.engine, "look", lambda: system)
+    page = world.open()
+    page.locator("[data-switch=language]").click()
+    expect(page.locator("#create-paint")).to_have_text("绘制")
+    page.locator("#create-paint").click()
+    expect(page.locator("#create-complaint .complaint")).to_have_text("提示词是空的；请写下画面的内容。")
+    world.engine.note = "The size 100x100 became 96x96, because sides are multiples of 32 pixels."
+    world.engine.fault = too_little("painting")
+    paint(page, "a cat")
+    expect(page.locator("#create-complaint .complaint")).to_contain_text("内存也不足以绘制")
+    expect(page.locator("#create-easel .note")).to_have_text("尺寸 100x100 已改为 96x96，因为边长须为 32 像素的倍数。")
+    brought, preset = tmp_path / "mine.png", tmp_path / "mine.json"
+    Image.new("RGB", (4, 4)).save(brought)
+    preset.write_text("{}", encoding="utf-8")
+    page.locator("#tab-edit-button").click()
+    page.locator("#edit-easel input[type=file]").set_input_files(brought)
+    expect(page.locator("#edit-complaint .complaint")).to_have_text(
+        "图片 mine.png 只有 4x4 像素；请选择边长至少 16 的图片。"
+    )
+    page.locator("#tab-gallery-button").click()
+    page.locator("#gallery input[type=file]").first.set_input_files(brought)
+    expect(page.locator("#gallery .told")).to_contain_text("图片 mine.png 只有 4x4 像素")
+    page.locator("#tab-system-button").click()
+    expect(page.locator("#system-jobs .error")).to_contain_text("内存也不足以绘制")
+    expect(page.locator("#system-plan .said")).to_contain_text("先验模型和解码器为 4 位")
+    page.locator("#system-presets input[type=file]").set_input_files(preset)
+    expect(page.locator("#system-presets [role=alert]")).to_contain_text("预设无法使用")
+    page.evaluate("document.querySelectorAll('details:not(.vocabulary)').forEach((one) => { one.open = true; })")
+    for tab in TABS:
+        page.locator(f"#tab-{tab}-button").click()
+        assert left_in_english(page, tab) == []
+
+
+def left_in_english(page: Any, tab: str) -> list[str]:
+    """Three words in a row that are read, or read aloud, but for what a checkpoint takes in no other language."""
+    here = page.locator(f"#tab-{tab}")
+    expect(here).to_contain_text(re.compile("[\u4e00-\u9fff]"))
+    # What a tab shows is written when it is looked at.
+    expect(here).not_to_contain_text(ENGLISH, use_inner_text=True)
+    said: str = here.evaluate(
+        "tab => [...tab.querySelectorAll(':not(.vocabulary *)')].flatMap((one) =>"
+        " ['aria-label', 'title', 'placeholder', 'alt'].map((name) => one.getAttribute(name) ?? '')).join('\\n')"
+    )
+    return ENGLISH.findall(GRADIOS.sub("", said))
 
 
 def test_light_and_dark_are_a_choice_that_stays(visit: Visit) -> None:
