@@ -12,6 +12,7 @@ from html import escape
 
 from app.easel import facts, file_url
 from app.history import Counts, Entry, Found, History, Lineage, Picture, Query, Relative
+from app.library import Kind, Preset
 from app.words import Words
 from glmimage.metadata import Settings
 
@@ -68,12 +69,16 @@ def sieve(query: Query, counts: Counts, words: Words) -> str:
     return "".join(chips)
 
 
-def tools(query: Query, counts: Counts, styles: Sequence[tuple[str, str]], style: str, words: Words) -> str:
-    """The other filters and the trash; `styles` are (key, title), `style` the key that is chosen."""
-    options = "".join(
-        f'<option value="{escape(key)}"{" selected" if key == style else ""}>{escape(title)}</option>'
-        for key, title in (("", words("gallery.style.any")), *styles)
-    )
+def tools(query: Query, counts: Counts, presets: Mapping[Kind, Sequence[Preset]], chosen: str, words: Words) -> str:
+    """The other filters and the trash; `chosen` is the key of the preset whose pictures are shown."""
+    options = f'<option value="">{escape(words("gallery.preset.any"))}</option>'
+    for kind, there in presets.items():
+        rows = "".join(
+            f'<option value="{escape(one.key)}"{" selected" if one.key == chosen else ""}>'
+            f"{escape(one.title(words.language))}</option>"
+            for one in there
+        )
+        options += f'<optgroup label="{escape(words(f"gallery.preset.{kind}"))}">{rows}</optgroup>' if rows else ""
     days = "".join(
         f'<label class="day"><span>{escape(words(f"gallery.{end}"))}</span>'
         f'<input type="date" class="{end}" value="{day.isoformat() if day else ""}"></label>'
@@ -84,7 +89,7 @@ def tools(query: Query, counts: Counts, styles: Sequence[tuple[str, str]], style
     if query.trashed and counts.trashed:
         sure = escape(words("gallery.sure", count=counts.trashed))
         empty = _button("empty", "", words("gallery.empty_trash"), f'data-sure="{sure}"')
-    select = f'<select class="style" aria-label="{escape(words("gallery.style"))}">{options}</select>' if styles else ""
+    select = f'<select class="preset" aria-label="{escape(words("gallery.preset"))}">{options}</select>'
     return f'{select}<span class="days">{days}</span>{empty}{trash}'
 
 

@@ -30,7 +30,7 @@ class Query:
     text: str = ""
     """Words of the prompt or the tags; a word finds those that begin with it, one in "quotes" only itself."""
     wordings: tuple[str, ...] = ()
-    """At least one of them stands in the prompt as a whole, such as the words of a style preset."""
+    """At least one of them stands in the prompt as a whole, such as the words of a style preset; "…" is anything."""
     task: str = ""
     star: bool = False
     tag: str = ""
@@ -102,7 +102,7 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
     where = ["trashed = ?"]
     values: list[Any] = [query.trashed]
     phrases, signs = _terms(query.text[:LONGEST_QUERY])
-    if wordings := [phrase for wording in query.wordings if (phrase := _phrase(wording))]:
+    if wordings := [told for wording in query.wordings if (told := _wording(wording))]:
         phrases.append(f"{{prompt}} : ({' OR '.join(wordings)})")
     if phrases:
         where.append("id IN (SELECT rowid FROM words WHERE words MATCH ?)")
@@ -135,6 +135,12 @@ def _terms(text: str) -> tuple[list[str], list[str]]:
         else:
             signs.append((exact or loose).encode("utf-8", "ignore").decode())
     return phrases, [sign for sign in signs if sign.strip("\0")]
+
+
+def _wording(text: str) -> str:
+    """All that stands around "…"."""
+    parts = [phrase for part in text.split("…") if (phrase := _phrase(part))]
+    return f"({' AND '.join(parts)})" if parts else ""
 
 
 def _phrase(text: str) -> str:

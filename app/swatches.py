@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
 from app.library import Preset
 from app.vocabulary import Vocabulary
 from app.words import Words
+from glmimage import tasks
+
+_NAMED = re.compile(r"in (.+) style", re.IGNORECASE)
+"""How a preset's words name its style."""
 
 
 def usable(styles: Sequence[Preset], vocabulary: Vocabulary | None) -> list[Preset]:
     """The program's styles that the checkpoint knows, and all of one's own."""
     return [one for one in styles if one.own or vocabulary is None or not vocabulary.unknown(one.said("en"))]
+
+
+def style_name(preset: Preset) -> str:
+    """What a prompt calls the style of a preset: "soft 3D". In English, which every checkpoint was told."""
+    words = _NAMED.search(preset.said("en"))
+    return words[1] if words else preset.title("en").lower()
+
+
+def restyling(preset: Preset) -> str:
+    """The prompt of a picture that is redrawn in the style of a preset."""
+    return tasks.STYLE_WORDS["en"].format(style=style_name(preset))
 
 
 def style_row(styles: Sequence[Preset], chosen: str, words: Words) -> str:

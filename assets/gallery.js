@@ -2,11 +2,11 @@
 // Runs inside gr.HTML, which gives element, trigger, props, server, upload and watch.
 const who = () => window.atelier.who();
 const place = element.querySelector('.place');
-const query = {text: '', task: '', star: false, tag: '', since: '', until: '', style: '', trashed: false};
+const query = {text: '', task: '', star: false, tag: '', since: '', until: '', preset: '', trashed: false};
 const chosen = new Set();
 const LARGEST = 500;
 const faces = new WeakMap();  // shot -> how the studio sent it
-let cursor = '', busy = false, turn = 0, anchor = '', opened = '', from = null, again = 0, drawn = null;
+let cursor = '', busy = false, near = false, turn = 0, anchor = '', opened = '', from = null, again = 0, drawn = null;
 let shots, viewer, hands, told, sieve, tools, end, search;
 
 const ask = async (name, more = {}) => {
@@ -46,7 +46,7 @@ function tell(...news) {
 
 // the wall
 
-async function load(more = false, limit = 60) {
+async function load(more = false, limit = 60, older = false) {
   if (more && (busy || !cursor)) return;
   const mine = ++turn;
   busy = true;
@@ -54,15 +54,17 @@ async function load(more = false, limit = 60) {
   if (mine !== turn) return;
   busy = false;
   if (page.error) return;
-  cursor = page.cursor;
+  if (!older) cursor = page.cursor;
   if (more) shots.insertAdjacentHTML('beforeend', page.html);
-  else await renew(page);
+  else await renew(page, older);
   end.hidden = !cursor;
   mark();
+  // The end may be in sight still, and what was asked for when it came there may have been overtaken.
+  requestAnimationFrame(() => requestAnimationFrame(() => { if (near) load(true); }));
   if (page.unread) { clearTimeout(again); again = setTimeout(refresh, 1000); }
 }
 
-async function renew(page) {
+async function renew(page, older) {
   const focused = document.activeElement?.closest?.('.shot')?.dataset.key;
   const held = element.contains(document.activeElement) ? document.activeElement.dataset : {};
   sieve.innerHTML = `<span class="total">${page.told}</span>${page.sieve}`;
@@ -70,14 +72,15 @@ async function renew(page) {
   if (!tools.contains(document.activeElement) || held.act) tools.innerHTML = page.tools;
   if (held.act) element.querySelector(`.ask [data-act="${held.act}"], .sieve [data-act="${held.act}"][data-key="${CSS.escape(held.key)}"]`)?.focus();
   if (drawn !== page.html) {
-    hang(page.html || template());
+    hang(page.html || template(), older);
     drawn = page.html;
   }
   if (focused) shot(focused)?.querySelector('.open').focus({preventScroll: true});
 }
 
 // What hangs there already stays: a picture that is being clicked must not be taken from under the hand.
-function hang(html) {
+// `older`: so do those that are older than all that is wanted.
+function hang(html, older) {
   const before = new Map(all().map((one) => [one.dataset.key, one]));
   const fresh = Object.assign(document.createElement('template'), {innerHTML: html}).content;
   const wanted = [...fresh.children].map((one) => {
@@ -86,6 +89,8 @@ function hang(html) {
     faces.set(one, one.outerHTML);
     return one;
   });
+  const last = wanted.at(-1)?.dataset.key ?? '';
+  if (older) wanted.push(...[...before].filter(([key]) => key < last).map(([, one]) => one));
   const kept = new Set(wanted);
   for (const one of [...shots.children]) if (!kept.has(one)) one.remove();
   let at = shots.firstElementChild;
@@ -101,10 +106,10 @@ function template() {
   return element.querySelector(`template.${kind}`).innerHTML;
 }
 
-// As many as are shown, unless somebody has walked too far for that to be quick.
+// As many as are shown; where somebody has walked far, the newest of them, and those behind stay as they are.
 function refresh() {
   const count = all().length;
-  return count > LARGEST ? undefined : load(false, Math.max(60, count));
+  return load(false, Math.max(60, Math.min(LARGEST, count)), count > LARGEST);
 }
 
 function filter(change) {
@@ -150,6 +155,9 @@ async function act(name, keys, more = {}) {
   const answer = await ask('deed', {act: name, keys, ...more});
   if (answer.error) return answer;
   if (answer.told) tell(answer);
+  if (['star', 'unstar'].includes(name)) {
+    for (const key of answer.keys) shot(key)?.classList.toggle('is-starred', name === 'star');
+  }
   if (['discard', 'restore', 'delete', 'empty'].includes(name)) {
     if (answer.keys.includes(opened)) await leave(opened);
     chosen.clear();
@@ -190,7 +198,7 @@ async function bring(files) {
     tell(...[...well].map(([text, count]) => ({told: count > 1 ? `${text} × ${count}` : text})), ...others);
   }
   if (!last) return;
-  await filter({text: '', task: '', star: false, tag: '', since: '', until: '', style: '', trashed: false});
+  await filter({text: '', task: '', star: false, tag: '', since: '', until: '', preset: '', trashed: false});
   search.value = '';
   shot(last)?.scrollIntoView({block: 'nearest'});
 }
@@ -277,7 +285,7 @@ element.addEventListener('click', async (event) => {
     case 'trash': tell({}); return filter({trashed: !query.trashed});
     case 'clear':
       search.value = '';
-      return filter({text: '', task: '', star: false, tag: '', since: '', until: '', style: ''});
+      return filter({text: '', task: '', star: false, tag: '', since: '', until: '', preset: ''});
     case 'empty': return act('empty', []);
     case 'all': for (const other of all()) chosen.add(other.dataset.key); return mark();
     case 'unselect': chosen.clear(); return mark();
@@ -314,7 +322,7 @@ element.addEventListener('input', (event) => {
 element.addEventListener('change', (event) => {
   const {target} = event;
   if (target.matches('.since, .until')) filter({[target.className]: target.value});
-  if (target.matches('select.style')) filter({style: target.value});
+  if (target.matches('select.preset')) filter({preset: target.value});
   if (target.matches('.bring input')) { bring([...target.files]); target.value = ''; }
 });
 
@@ -412,7 +420,7 @@ const enter = async () => {
   place.innerHTML = (await ask('enter')).html;
   [shots, viewer, hands, told, sieve, tools, end, search] =
     ['.shots', '.viewer', '.hands', '.told', '.sieve', '.tools', '.end', '.query'].map((name) => element.querySelector(name));
-  new IntersectionObserver(([one]) => { if (one.isIntersecting) load(true); }, {rootMargin: '900px'}).observe(end);
+  new IntersectionObserver((seen) => { near = seen.at(-1).isIntersecting; if (near) load(true); }, {rootMargin: '900px'}).observe(end);
   await load();
   if (props.chosen) await open(props.chosen.split(' ')[0]);
 };

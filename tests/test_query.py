@@ -85,6 +85,8 @@ def test_a_wording_stands_in_the_prompt_as_a_whole() -> None:
     assert found(Query(wordings=("in the new",))) == [3]
     assert found(Query(wordings=("in the ne",))) == []
     assert found(Query(wordings=("in the new", "新年快乐"))) == [1, 3]
+    assert found(Query(wordings=("in the … year", "…"))) == [3]
+    assert found(Query(wordings=("in the … year … no such",))) == []
     assert found(Query(text="cat", wordings=("new year", "新年快乐"))) == [3]
 
 

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, cast
 
 import gradio as gr
 
-from app import gallery, intake
+from app import gallery, intake, swatches
 from app.easel import file_url
 from app.gallery import Roads
 from app.history import History, Query
+from app.library import Kind, Preset
 from app.page import QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import ROOT
 from app.wall import TASK_TABS
@@ -26,6 +27,8 @@ from glmimage.errors import GLMImageError
 
 SCRIPT = ROOT / "assets" / "gallery.js"
 PARTS: tuple[Cargo, ...] = ("settings", "prompt", "seed", "layout")
+TELLING: tuple[Kind, ...] = ("style", "edit")
+"""Kinds of presets by whose words their pictures can be told."""
 LARGEST_DEED = 5000
 """Pictures that one click may concern."""
 
@@ -117,9 +120,10 @@ class Gallery:
     @_said
     def _shots(self, visit: Visit, ask: Ask) -> Answer:
         """One page of thumbnails; with the first one what stands above them."""
-        styles = {preset.key: preset for preset in visit.library.presets("style")}
-        style = styles.get(str(ask.get("style", "")))
-        query = _query(ask, tuple(style.words.values()) if style else ())
+        presets = {kind: visit.library.presets(kind) for kind in TELLING}
+        there = {preset.key: preset for kind in TELLING for preset in presets[kind]}
+        chosen = there.get(str(ask.get("preset", "")))
+        query = _query(ask, _wordings(chosen) if chosen else ())
         found = visit.history.search(query)
         answer: Answer = {
             "html": gallery.shots(found.pictures, visit.history, visit.words),
@@ -128,10 +132,9 @@ class Gallery:
             "unread": found.unread,
         }
         if not query.cursor:
-            titles = [(key, preset.title(visit.words.language)) for key, preset in styles.items()]
             counts = visit.history.counts()
             answer["sieve"] = gallery.sieve(query, counts, visit.words)
-            answer["tools"] = gallery.tools(query, counts, titles, style.key if style else "", visit.words)
+            answer["tools"] = gallery.tools(query, counts, presets, chosen.key if chosen else "", visit.words)
         return answer
 
     @_said
@@ -225,6 +228,11 @@ class Gallery:
 def _newest(visit: Visit) -> str:
     """Changes when there is something new to see; steps of the work in hand are none."""
     return next((picture.key for picture in visit.history.newest(1)), "")
+
+
+def _wordings(preset: Preset) -> tuple[str, ...]:
+    """What prompts say where a preset was used."""
+    return (*preset.words.values(), *([swatches.restyling(preset)] if preset.kind == "style" else []))
 
 
 def _query(ask: Ask, wordings: tuple[str, ...]) -> Query:

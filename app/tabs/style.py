@@ -5,7 +5,6 @@ Content, result and style stand side by side. Knows neither the engine nor how a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -26,9 +25,6 @@ from app.words import Words, label
 from glmimage import tasks
 from glmimage.errors import GLMImageError, RequestError
 from glmimage.request import Request
-
-_NAMED = re.compile(r"in (.+) style", re.IGNORECASE)
-"""How a preset's words name its style."""
 
 
 class Style:
@@ -185,7 +181,7 @@ class Style:
 
     def _preset(self, prompt: str, visit: Visit) -> Preset | None:
         """The style whose wording a picture was made with."""
-        return next((one for one in visit.library.presets("style") if _wording(one) == prompt), None)
+        return next((one for one in visit.library.presets("style") if swatches.restyling(one) == prompt), None)
 
     # --- what is done -----------------------------------------------------------------------------------------------
 
@@ -218,7 +214,7 @@ class Style:
         if not like and preset is None:
             raise RequestError(visit.words("style.no_style"))
         base = self._controls.request(visit.words("tab.style"), values, visit.snapshot.defaults)
-        name = None if like or preset is None else style_name(preset)
+        name = None if like or preset is None else swatches.style_name(preset)
         return tasks.style(base, content, name, like or None, strength=float(values[self._strength]))
 
     def _act(self, act: str, key: str, visit: Visit, values: Values) -> Updates | None:
@@ -265,16 +261,6 @@ class Style:
         view = replace(values[self._wall.view], sentence="")
         now = {**values, **changes, self._wall.view: view}
         return self._wall.choose(visit, now, "") | self._furnish(visit, now) | changes
-
-
-def style_name(preset: Preset) -> str:
-    """What a prompt calls the style of a preset: "soft 3D". In English, which every checkpoint was told."""
-    words = _NAMED.search(preset.said("en"))
-    return words[1] if words else preset.title("en").lower()
-
-
-def _wording(preset: Preset) -> str:
-    return tasks.STYLE_WORDS["en"].format(style=style_name(preset))
 
 
 def _face(preset: Preset) -> str:

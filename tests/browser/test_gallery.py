@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from app.choice import Choice
 from app.history import History, Picture, Query
 from app.serve import Options, Studio
-from glmimage import metadata
+from glmimage import metadata, tasks
 from glmimage.events import Result
 from glmimage.geometry import Size
 from glmimage.request import Reference, Request
@@ -83,6 +83,36 @@ def test_the_wall_has_every_picture_once_newest_first(visit: Visit) -> None:
     expect(page.locator(".gallery .end")).to_be_hidden()
 
 
+def test_far_down_the_wall_stars_and_news_are_seen(visit: Visit) -> None:
+    result, storage = made(), visit.history.storage
+    first = visit.history.add(result)
+    # More than are fetched anew: the same file under other names is quicker than to encode it each time.
+    for number in range(520):
+        path = storage.pictures / "2020-01-01" / f"000000-{number % 1000:03d}-1-{number:04x}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(first.path.read_bytes())
+    page = enter(visit)
+    expect(page.locator(".total")).to_have_text("521 pictures")
+    for count in (*range(120, 521, 60), 521):
+        page.locator(".shot").last.scroll_into_view_if_needed()
+        page.locator(".gallery .keys").scroll_into_view_if_needed()
+        expect(page.locator(".shot")).to_have_count(count)
+    oldest = page.locator(".shot").last
+    key = oldest.get_attribute("data-key")
+    oldest.locator(".open").focus()
+    for starred in (True, False, True):
+        page.keyboard.press("s")
+        expect(page.locator(f'.shot.is-starred[data-key="{key}"]')).to_have_count(int(starred))
+    page.locator(".chip[data-act=starred] span").get_by_text("1").wait_for()
+    visit.history.add(made("new", seed=9))
+    page.locator("#tabs [data-tab-id='create']").first.evaluate("tab => tab.click()")
+    page.locator("#tabs [data-tab-id='gallery']").first.evaluate("tab => tab.click()")
+    expect(page.locator(".total")).to_have_text("522 pictures")
+    expect(page.locator(".shot")).to_have_count(522)
+    assert len(set(shown(page))) == 522
+    expect(page.locator(f'.shot.is-starred[data-key="{key}"]')).to_have_count(1)
+
+
 def test_words_stars_tags_tasks_and_days_find_pictures(visit: Visit) -> None:
     cat, poster, _ = fill(visit.history, "a cat in flat style", "写着“新年快乐”的海报", "a caterpillar")
     edit = visit.history.add(made("make it blue", task="edit"))
@@ -105,14 +135,24 @@ def test_words_stars_tags_tasks_and_days_find_pictures(visit: Visit) -> None:
     expect(page.locator(".shot")).to_have_count(1)
     assert shown(page) == [cat.key]
     page.locator(".chip", has_text="#for Mia").click()
-    page.locator("select.style").select_option(label="Flat")
+    page.locator("select.preset").select_option(label="Flat")
     expect(page.locator(".shot")).to_have_count(1)
-    page.locator("select.style").select_option(index=0)
+    page.locator("select.preset").select_option(index=0)
     expect(page.locator(".shot")).to_have_count(4)
+    # The Style tab and a typical edit have other words than Create.
+    ink = tasks.style(made().request, "content.png", "ink")
+    restyled = visit.history.add(replace(made(), request=ink))
+    removed = visit.history.add(made("remove the big cat", task="edit"))
+    for preset, picture in (("Ink", restyled), ("Remove", removed)):
+        page.locator("select.preset").select_option(label=preset)
+        expect(page.locator(".shot")).to_have_count(1)
+        expect(shot(page, picture)).to_be_visible()
+    page.locator("select.preset").select_option(index=0)
+    expect(page.locator(".shot")).to_have_count(6)
     page.locator(".until").fill("2001-01-01")
     expect(page.locator(".nothing h2")).to_have_text("Nothing matches")
     page.get_by_text("Clear search and filters").click()
-    expect(page.locator(".shot")).to_have_count(4)
+    expect(page.locator(".shot")).to_have_count(6)
 
 
 def test_a_picture_is_opened_walked_starred_and_thrown_away_by_keys(visit: Visit) -> None:
