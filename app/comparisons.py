@@ -31,17 +31,16 @@ class Pane:
     main: bool = False
 
 
-def slider(before: Path, after: Path, words: Words) -> str:
-    """Both on top of each other; assets/brush.js moves the cut."""
+def slider(before: Path, after: Path, words: Words, kind: str = "compare") -> str:
+    """Both on top of each other; assets/brush.js moves the cut. `kind`: beginning of the keys of what is said."""
     width, height = size(after)
+    left, right = escape(words(f"{kind}.before")), escape(words(f"{kind}.after"))
     return (
         f'<div class="compare" style="--ratio:{width / height:.4f}">'
-        f'<img src="{file_url(after)}" alt="{escape(words("compare.after"))}">'
-        f'<img class="before" src="{file_url(before)}" alt="{escape(words("compare.before"))}">'
-        f'<span class="tag is-before">{escape(words("compare.before"))}</span>'
-        f'<span class="tag is-after">{escape(words("compare.after"))}</span>'
+        f'<img src="{file_url(after)}" alt="{right}"><img class="before" src="{file_url(before)}" alt="{left}">'
+        f'<span class="tag is-before">{left}</span><span class="tag is-after">{right}</span>'
         '<span class="seam" aria-hidden="true"></span>'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{escape(words("compare.label"))}"></div>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{escape(words(f"{kind}.label"))}"></div>'
     )
 
 

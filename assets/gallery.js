@@ -251,6 +251,14 @@ async function leave(key) {
   else close();
 }
 
+// A menu of other tabs: any click elsewhere shuts it, and Escape before it closes the picture.
+function shut() {
+  const menu = viewer.querySelector('details[open]');
+  if (menu?.contains(document.activeElement)) menu.querySelector('summary').focus();
+  menu?.removeAttribute('open');
+  return Boolean(menu);
+}
+
 // clicks
 
 function sure(button) {
@@ -266,6 +274,7 @@ function sure(button) {
 
 element.addEventListener('click', async (event) => {
   const button = event.target.closest('[data-act]');
+  if (!event.target.closest('details')) shut();
   if (!sure(button)) return;
   const one = event.target.closest('.shot');
   if (one) {
@@ -360,7 +369,7 @@ function pressed(event) {
   if (key === 'Enter' && target.matches?.('.tag-one, .tag-many')) { addTag(target); return true; }
   if (key === 'Escape') {
     if (comparing()) document.querySelector('#compare-close').click();
-    else if (opened) close();
+    else if (opened) shut() || close();
     else if (chosen.size) { chosen.clear(); mark(); }
     else return false;
     return true;
@@ -385,7 +394,7 @@ function pressed(event) {
 
 // The large picture keeps the focus.
 function hold(event) {
-  const stops = [...viewer.querySelectorAll('button:not([disabled]), a, input')];
+  const stops = [...viewer.querySelectorAll('button:not([disabled]), a, input, summary')].filter((one) => one.checkVisibility());
   const [first, last] = [stops[0], stops.at(-1)];
   const edge = event.shiftKey ? first : last;
   if (document.activeElement !== edge && viewer.contains(document.activeElement)) return false;

@@ -14,16 +14,17 @@ from typing import Any, ClassVar, cast
 
 import gradio as gr
 
-from app import gallery, intake, swatches
+from app import comparisons, gallery, intake, swatches
 from app.easel import file_url
 from app.gallery import Roads
-from app.history import History, Query
+from app.history import Query
 from app.library import Kind, Preset
 from app.page import QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
 from app.presets import ROOT
 from app.wall import TASK_TABS
 from app.words import label
 from glmimage.errors import GLMImageError
+from glmimage.request import Request
 
 SCRIPT = ROOT / "assets" / "gallery.js"
 PARTS: tuple[Cargo, ...] = ("settings", "prompt", "seed", "layout")
@@ -68,17 +69,12 @@ class Gallery:
             news="",
             chosen="",
         )
-        with gr.Column(visible=False, elem_id="compare", elem_classes="compare") as self._compare:
+        with gr.Column(visible=False, elem_id="compare") as self._compare:
             close = gr.Button(cast(str, label("gallery.close")), elem_id="compare-close", scale=0)
-            self._slider = gr.ImageSlider(
-                label=cast(str, label("gallery.compare.title")),
-                type="filepath",
-                interactive=False,
-                buttons=[],
-                elem_id="compare-slider",
-            )
+            self._slider = gr.HTML("", apply_default_css=False, elem_id="compare-slider", elem_classes="easel-part")
         outputs: list[Any] = [*page.mail, self._compare, self._slider]
-        self._wall.act(self._act, {page.who}, outputs, **QUIET)
+        clicked = self._wall.act(self._act, {page.who}, outputs, **QUIET)
+        clicked.then(None, None, None, js="() => document.querySelector('#compare input')?.focus()", **QUIET)
         close.click(lambda: gr.update(visible=False), None, self._compare, **QUIET)
         return Ports(set(), [self._wall])
 
@@ -147,7 +143,7 @@ class Gallery:
             return {"error": visit.words("gallery.gone"), "gone": True}
         settings = history.settings(picture)
         family = gallery.lineage(entry, history.lineage(key), history, visit.words)
-        roads = self._roads(settings.request.task if settings else "text")
+        roads = self._roads(settings.request if settings else None)
         return {"html": gallery.viewer(entry, settings, family, roads, visit.words)}
 
     @_said
@@ -198,31 +194,33 @@ class Gallery:
     def _act(self, values: Values, event: gr.EventData) -> Updates:
         """A click that concerns other widgets than the wall."""
         nothing: Updates = {self._page.post: gr.skip()}
-        history = self._page.visit(values).history
+        visit = self._page.visit(values)
         key, to = str(event.key), str(event.to)
         match event.act:
             case "send" if event.cargo in ("picture", *PARTS):
                 return self._page.send(to, event.cargo, key)
             case "compare":
-                return self._side_by_side(history, key, to) or nothing
+                return self._side_by_side(visit, key, to) or nothing
         return nothing
 
-    def _side_by_side(self, history: History, one: str, other: str) -> Updates:
-        left, right = history.find(one), history.find(other)
+    def _side_by_side(self, visit: Visit, one: str, other: str) -> Updates:
+        left, right = visit.history.find(one), visit.history.find(other)
         if left is None or right is None:
             return {}
-        pair = tuple(str(path) for path in history.pair(left, right))
-        return {self._compare: gr.update(visible=True), self._slider: gr.update(value=pair)}
+        shown = comparisons.slider(*visit.history.pair(left, right), visit.words, "gallery.compare")
+        return {self._compare: gr.update(visible=True), self._slider: shown}
 
-    def _roads(self, task: str) -> Roads:
-        """Which tabs take the picture, and which its settings: the one that it was made in, where that does."""
-        parts: dict[str, str] = {}
-        for part in PARTS:
-            takers = self._page.takers(part, self.name)
-            if takers:
-                home = TASK_TABS.get(task, task)
-                parts[part] = home if home in takers else takers[0]
-        return Roads(pictures=tuple(self._page.takers("picture", self.name)), parts=parts)
+    def _roads(self, request: Request | None) -> Roads:
+        """Which tabs take the picture, and which its settings: first the one that it was made in, where that does."""
+        pictures = self._page.takers("picture", self.name)
+        if request is None:
+            return Roads(pictures=pictures)
+        home = TASK_TABS.get(request.task, request.task)
+        parts = {part: sorted(self._page.takers(part, self.name), key=lambda tab: tab != home) for part in PARTS}
+        if not request.references:
+            # Where pictures are worked from, settings without one are nothing to begin with.
+            parts["settings"] = [tab for tab in parts["settings"] if tab not in pictures]
+        return Roads(pictures=pictures, parts=parts)
 
 
 def _newest(visit: Visit) -> str:

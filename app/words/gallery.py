@@ -79,6 +79,7 @@ WORDS = {
     "gallery.use.prompt": ("Prompt", "提示词"),
     "gallery.use.seed": ("Seed", "种子"),
     "gallery.use.layout": ("Layout", "布局"),
+    "gallery.use.elsewhere": ("{part}: in another tab", "{part}：用到其他标签页"),
     "gallery.send": ("Send to", "发送到"),
     "gallery.export": ("Download", "下载"),
     "gallery.export.whole": ("With settings", "含设置"),
@@ -96,5 +97,7 @@ WORDS = {
         "Arrows walk, Enter opens, Space selects, S stars, Delete moves to the trash, Esc closes.",
         "方向键移动，Enter 打开，空格选择，S 加星，Delete 移到回收站，Esc 关闭。",
     ),
-    "gallery.compare.title": ("Compare: drag the line", "对比：拖动分隔线"),
+    "gallery.compare.before": ("Left", "左"),
+    "gallery.compare.after": ("Right", "右"),
+    "gallery.compare.label": ("How much of the left picture is shown", "显示多少左边的图片"),
 }

@@ -268,6 +268,13 @@ def test_two_are_compared_with_a_slider(visit: Visit) -> None:
         "images => Promise.all(images.map((one) => one.decode().then(() => [one.naturalWidth, one.naturalHeight])))"
     )
     assert sizes == [[512, 256], [512, 256]], "those of another shape get a margin"
+    before = page.locator("#compare .before")
+    expect(page.locator("#compare input")).to_be_focused()
+    expect(before).to_have_css("clip-path", "inset(0px 50% 0px 0px)")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    expect(before).to_have_css("clip-path", "inset(0px 55% 0px 0px)")
+    assert barriers(page) == []
     page.locator("#compare-close").click()
     expect(page.locator("#compare")).to_be_hidden()
 
