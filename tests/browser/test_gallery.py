@@ -269,6 +269,7 @@ def test_two_are_compared_with_a_slider(visit: Visit) -> None:
     )
     assert sizes == [[512, 256], [512, 256]], "those of another shape get a margin"
     before = page.locator("#compare .before")
+    assert page.locator("#compare .compare").bounding_box()["width"] > WIDE[0] * 0.9
     expect(page.locator("#compare input")).to_be_focused()
     expect(before).to_have_css("clip-path", "inset(0px 50% 0px 0px)")
     for _ in range(5):
@@ -324,6 +325,30 @@ def test_settings_are_used_whole_or_in_part(visit: Visit) -> None:
     open_large(page, picture).get_by_role("button", name="All").click()
     expect(page.locator("#prompt textarea")).to_have_value("a prompt from before")
     expect(page.locator("#create-shape label").filter(has_text="3:2").locator("input")).to_be_checked()
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_a_part_goes_to_any_tab_that_takes_it_by_keys(visit: Visit, size: tuple[int, int]) -> None:
+    picture = visit.history.add(made("a prompt from before", 4711))
+    page = enter(visit, size)
+    viewer = open_large(page, picture)
+    part = viewer.locator(".part").filter(has=page.get_by_role("button", name="Prompt", exact=True))
+    menu = part.locator(".menu")
+    part.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(menu).to_be_visible()
+    assert menu.get_by_role("button").all_inner_texts() == ["Text layout", "Edit", "Subjects"]
+    assert viewer.evaluate("one => one.scrollWidth") <= size[0]
+    assert barriers(page) == []
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(viewer).to_be_visible()
+    expect(part.locator("summary")).to_be_focused()
+    for key in ("Space", "Tab", "Tab", "Enter"):
+        page.keyboard.press(key)
+    expect(viewer).to_be_hidden()
+    expect(page.locator("#edit-instruction textarea")).to_have_value("a prompt from before")
+    expect(page.locator("#edit-instruction")).to_be_visible()
 
 
 def test_a_layout_alone_is_painted_in_other_words(visit: Visit) -> None:
