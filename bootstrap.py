@@ -184,12 +184,20 @@ class Environment:
         return self.folder / (STAMP + "-" + file.stem)
 
 
-def ensure(root: Path, file: Path, command: Sequence[str], say: Callable[[str], None] = print) -> Optional[int]:
+def ensure(
+    root: Path, file: Path, command: Sequence[str], say: Callable[[str], None] = print, *, hosted: bool = False
+) -> Optional[int]:
     """Sees to it that the requirements are met. None: go on in this interpreter. A number: exit with it.
 
-    An environment that has the packages already (a Space, a container) is used as it is.
+    An environment that has the packages already (a container) is used as it is; so is that of a Space (`hosted`), which
+    installs them itself and has some of its own, whatever is said to be missing.
     """
     check_python(sys.version_info[:3])
+    if hosted:
+        unmet = missing(file)
+        if unmet:
+            say("This Space lacks %s; it starts nevertheless." % ", ".join(unmet))
+        return None
     environment = Environment(root / ".venv")
     if not environment.entered and not missing(file):
         return None

@@ -123,12 +123,14 @@ def test(arguments: List[str]) -> int:
 
 def studio(arguments: List[str]) -> int:
     options = parser().parse_args(arguments)
-    if options.host in EVERYWHERE and options.auth is None and not os.environ.get("SPACE_ID"):
+    hosted = bool(os.environ.get("SPACE_ID")) or os.environ.get("SYSTEM") == "spaces"
+    if options.host in EVERYWHERE and options.auth is None and not hosted:
         print(
             "Warning: with --host %s everyone in the network can use this page; add --auth USER:PASSWORD."
             % options.host
         )
-    outcome = bootstrap.ensure(ROOT, ROOT / "requirements.txt", [str(ROOT / "launch.py"), *arguments])
+    command = [str(ROOT / "launch.py"), *arguments]
+    outcome = bootstrap.ensure(ROOT, ROOT / "requirements.txt", command, hosted=hosted)
     if outcome is not None:
         return outcome
     note = bootstrap.gpu_note(Path(sys.executable), shutil.which, bootstrap.torch_has_gpu())

@@ -25,9 +25,9 @@ KINDS = ("text", "regions", "edit", "style", "subjects")
 class Roads:
     """Where a picture and its settings can go: tabs by what they take."""
 
-    pictures: tuple[str, ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)
-    """"settings", "prompt", "seed", "layout" -> the tab that takes it."""
+    pictures: Sequence[str] = ()
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """"settings", "prompt", "seed", "layout" -> the tabs that take it, the one where it belongs first."""
 
 
 def frame(words: Words) -> str:
@@ -165,9 +165,16 @@ def _hands(words: Words) -> str:
     return (
         f'<span class="number"><b></b> {escape(words("gallery.chosen"))}</span>{left}'
         f'<input type="text" class="tag-many kept" maxlength="40" placeholder="{escape(words("gallery.tag"))}"'
-        f' aria-label="{add}"><label class="bare kept" title="{escape(words("gallery.strip.how"))}">'
-        f'<input type="checkbox" class="strip-many"> {escape(words("gallery.strip"))}</label>'
+        f' aria-label="{add}">{_strip("kept", words)}'
         + _button("unselect", "", words("gallery.unselect"), 'class="quiet" data-close')
+    )
+
+
+def _strip(where: str, words: Words) -> str:
+    """Whether what is downloaded is pixels alone; the browser remembers it."""
+    return (
+        f'<label class="bare {where}" title="{escape(words("gallery.strip.how"))}">'
+        f'<input type="checkbox" class="strip"> {escape(words("gallery.strip"))}</label>'
     )
 
 
@@ -226,21 +233,36 @@ def _acts(entry: Entry, settings: Settings | None, roads: Roads, words: Words) -
     rows = []
     if settings is not None:
         parts = [
-            _button("reuse", part, words(f"gallery.use.{part}"), f'data-to="{to}"')
-            for part, to in roads.parts.items()
-            if part != "layout" or settings.prior is not None
+            _part(part, tabs, words)
+            for part, tabs in roads.parts.items()
+            if tabs and (part != "layout" or settings.prior is not None)
         ]
         rows.append((words("gallery.use"), "".join(parts)))
     sends = "".join(_button("send", "picture", words(f"tab.{to}"), f'data-to="{to}"') for to in roads.pictures)
     rows.append((words("gallery.send"), sends))
     name = escape(entry.picture.path.name)
-    whole = escape(words("gallery.export.whole"))
-    loads = f'<a class="whole" href="{file_url(entry.picture.path)}" download="{name}">{whole}</a>'
-    bare = _button("bare", "", words("gallery.strip"), f'title="{escape(words("gallery.strip.how"))}"')
-    rows.append((words("gallery.export"), loads + bare))
+    file = words("gallery.export.file")
+    # The script shows one of the two, so that no link with settings is there where none are to leave.
+    whole = f'<a class="whole" href="{file_url(entry.picture.path)}" download="{name}">{escape(file)}</a>'
+    rows.append((words("gallery.export"), f"{whole}{_button('bare', '', file)}{_strip('', words)}"))
     made = "".join(f"<section><h2>{escape(title)}</h2><div>{row}</div></section>" for title, row in rows if row)
     discard = _button("discard-one", "", words("gallery.discard"), 'class="discard"')
     return f'<div class="acts">{made}{discard}</div>'
+
+
+def _part(part: str, tabs: Sequence[str], words: Words) -> str:
+    """A part of the settings, for the first of the tabs with one click; the others are in a menu."""
+    home, *others = tabs
+    text = words(f"gallery.use.{part}")
+    whole = _button("reuse", part, text, f'data-to="{home}" title="{escape(words(f"tab.{home}"))}"')
+    if not others:
+        return whole
+    title = escape(words("gallery.use.elsewhere", part=text))
+    rows = "".join(_button("reuse", part, words(f"tab.{to}"), f'data-to="{to}"') for to in others)
+    return (
+        f'<div class="part">{whole}<details name="elsewhere"><summary aria-label="{title}" title="{title}"></summary>'
+        f'<div class="menu" role="group" aria-label="{title}"><p>{title}</p>{rows}</div></details></div>'
+    )
 
 
 def _trashed(entry: Entry, words: Words) -> str:

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import adoption, export, lineage
+from app import adoption, caches, export, lineage
 from app.adoption import Adopted
 from app.index import Index
 from app.lineage import Lineage, Relative
@@ -56,6 +56,7 @@ class History:
         self._now = now
         self.folder.mkdir(parents=True, exist_ok=True)
         sweep((self.folder, self.storage.marks, self.thumbnails, self.storage.inputs, self.storage.exports))
+        caches.sweep(self.storage)
 
     def close(self) -> None:
         """Lets go of the index."""

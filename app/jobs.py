@@ -136,7 +136,7 @@ class Snapshot:
     world: Mapping[str, Any] | None = None
     """What the checkpoint says it knows."""
     transfer: Transfer | None = None
-    """How far the checkpoint's download is, while there is one."""
+    """How far the checkpoint's download is, or its way into memory, while there is one."""
     ended: tuple[Job, ...] = ()
     """The visitor's last jobs, newest first."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from app import presets
 from app.presets import FOLDER, PresetError
 from glmimage.errors import GLMImageError, RequestError
 from glmimage.files import write_whole
@@ -124,8 +125,8 @@ class Library:
         return tuple(sorted(found, key=lambda one: (one.own, one.title("en").lower() if one.own else one.key)))
 
     def faults(self) -> tuple[str, ...]:
-        """A sentence for each file that was left out."""
-        return tuple(one for one in self._read() if isinstance(one, str))
+        """A sentence for each file that was left out, also of the sizes and examples of the program."""
+        return (*presets.faults(self._shipped), *(one for one in self._read() if isinstance(one, str)))
 
     def find(self, key: str) -> Preset | None:
         """The preset under a key that came from outside."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +19,8 @@ from glmimage.request import Defaults
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "presets"
+LONGEST_RATIO = 10_000
+"""Of a shape's sides, as numbers."""
 
 
 class PresetError(GLMImageError):
@@ -74,6 +77,10 @@ class Sizes:
         return min(((shape, side) for side in self.sides_for(defaults) for shape in self.shapes), key=distance)
 
 
+PLAIN = Sizes((Shape("1:1", 1, 1), Shape("4:3", 4, 3), Shape("3:4", 3, 4)), (256, 512, 1024), (1, 2, 4))
+"""What there is to choose where the file cannot be used."""
+
+
 def default_side(defaults: Defaults) -> int:
     """The side of the square with as many pixels as the checkpoint's default picture."""
     return round(math.sqrt(defaults.width * defaults.height))
@@ -106,6 +113,26 @@ class Example:
         return self.said.get(language, self.prompt)
 
 
+def usable(folder: Path = FOLDER) -> tuple[Sizes, tuple[Example, ...]]:
+    """What the files offer; in place of what is broken, the plain sizes and no examples."""
+    sizes = PLAIN
+    examples: tuple[Example, ...] = ()
+    with suppress(PresetError):
+        sizes = read_sizes(folder)
+    with suppress(PresetError):
+        examples = read_examples(folder)
+    return sizes, examples
+
+
+def faults(folder: Path = FOLDER) -> Iterator[str]:
+    """A sentence for each of the two files that cannot be used."""
+    for read in (read_sizes, read_examples):
+        try:
+            read(folder)
+        except PresetError as error:
+            yield str(error)
+
+
 def read_sizes(folder: Path = FOLDER) -> Sizes:
     """Raises PresetError naming the file and what is wrong in it."""
     path = folder / "sizes.json"
@@ -116,11 +143,11 @@ def read_sizes(folder: Path = FOLDER) -> Sizes:
             tuple(int(side) for side in data["sides"]),
             tuple(int(count) for count in data["counts"]),
         )
-        whole = all(shape.width > 0 and shape.height > 0 for shape in sizes.shapes)
-    except (KeyError, TypeError, ValueError) as error:
+        whole = all(0 < edge <= LONGEST_RATIO for shape in sizes.shapes for edge in (shape.width, shape.height))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
     if not (whole and sizes.shapes and sizes.sides and sizes.counts and min(sizes.sides + sizes.counts) > 0):
-        raise PresetError(f"The preset {path} has an empty list or a number below 1; correct it.")
+        raise PresetError(f"The preset {path} has an empty list or a number that is below 1 or too large; correct it.")
     return sizes
 
 
@@ -130,7 +157,7 @@ def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
     path = folder / "examples.json"
     try:
         examples = tuple(_example(one) for one in _read(path)["examples"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
     return tuple(one for one in examples if all(picture.is_file() for picture in one.pictures))
 
@@ -160,7 +187,7 @@ def _thumbnail(name: str) -> Path | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PresetError(f"The preset {path} cannot be read ({error}); correct it or restore the original.") from None
     if not isinstance(data, dict):
         raise PresetError(f"The preset {path} is not a JSON object; write it as one.")

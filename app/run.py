@@ -83,6 +83,10 @@ class Worker:
         """Whether the choice is the page's, and thus the next start's."""
         self._refusal = ""
         self._reload = True
+        self._loading = False
+        """Whether an engine is being made."""
+        self._halted = False
+        """Whether that is to end."""
         self._lock = threading.Condition()
         self._numbers = itertools.count(1)
         self._queue: list[Record] = []
@@ -150,13 +154,25 @@ class Worker:
 
     def change(self, choice: Choice, defaults: Defaults) -> None:
         """Loads another engine once the running job is done; the waiting ones are run by the new one, or by the one
-        before it where that cannot be loaded.
+        before it where that cannot be loaded. What is being loaded is given up.
 
         `defaults` stand in for the new one's.
         """
         with self._lock:
             self._choice, self._defaults, self._reload, self._keep = choice, defaults, True, True
-            self._readiness, self._message, self._refusal = "loading", "", ""
+            self._readiness, self._message, self._refusal, self._halted = "loading", "", "", False
+            self._changed()
+
+    def halt(self) -> None:
+        """Ends what is being loaded or downloaded, at its next report; what was there before goes on."""
+        with self._lock:
+            if self._readiness != "loading":
+                return
+            if self._reload and not self._loading and self._painter is not None:
+                self._reload = False
+                self._go_back(str(Stopped()))
+            else:
+                self._halted = True
             self._changed()
 
     def look(self) -> System | None:
@@ -165,12 +181,19 @@ class Worker:
         return painter.look() if painter is not None else None
 
     def report(self, transfer: Transfer) -> None:
-        """Takes what `load` says of a download. Raises Stopped, which ends it, once the worker is closed."""
+        """Takes what `load`, or a run that needs fewer bits, says of a download or a load. Raises Stopped, which ends
+        it, once the worker is closed; a load also once it was halted or another one was asked for."""
         with self._lock:
-            if self._closed:
+            if self._closed or (self._loading and (self._halted or self._reload)):
                 raise Stopped
             self._transfer = transfer
             self._changed()
+
+    def make_room(self) -> None:
+        """Lets go of the engine that was there before; `load` says so once it has the files, for two do not fit."""
+        with self._lock:
+            self._painter = None
+        gc.collect()
 
     def wait(self, until: Callable[[Snapshot], bool], timeout: float) -> bool:
         """Blocks until a snapshot satisfies `until`; False when time ran out."""
@@ -196,7 +219,7 @@ class Worker:
                 last={tab: view(job, self.speeds, name) for (who, tab), job in self._last.items() if who == owner},
                 latest={tab: keys for (who, tab), keys in self._latest.items() if who == owner},
                 sketched={tab: made for (who, tab), made in self._sketched.items() if who == owner},
-                world=self._painter.world if self._painter is not None else None,
+                world=self._painter.world if self._painter is not None and not self._loading else None,
                 transfer=self._transfer,
                 ended=tuple(view(job, self.speeds, name) for job in reversed(self._ended) if job.owner == owner),
             )
@@ -230,28 +253,25 @@ class Worker:
         return self._current
 
     def prepare(self) -> None:
-        """Loads the engine. After a failure the one that was there before comes back; where there was none it is shown
-        and tried again with the next job."""
+        """Loads the engine. After a failure the one that was there before goes on, or comes back; where there was none
+        it is shown and tried again with the next job."""
         with self._lock:
-            self._reload, self._painter = False, None
+            self._reload, self._loading = False, True
             self._readiness, self._message = "loading", ""
             choice = self._choice
             self._changed()
-        # What was there before goes first: two models do not fit.
-        gc.collect()
         painter, message = None, ""
         try:
             painter = self._load(choice)
         except Exception as error:
             message = _sentence(error, "loading the model")
         with self._lock:
-            self._transfer = None
+            self._transfer, self._loading, self._halted = None, False, False
             if self._choice is not choice:
                 # Something else was asked for meanwhile.
                 return
             if painter is None and self._good is not None and self._good[0] is not choice:
-                self._refusal, self._reload, self._keep = message, True, False
-                self._choice, self._defaults = self._good
+                self._go_back(message)
                 self._changed()
                 return
             self._painter, self._message = painter, message
@@ -262,6 +282,16 @@ class Worker:
             self._changed()
         if painter is not None and self._keep:
             self._remember(choice)
+
+    def _go_back(self, refusal: str) -> None:
+        """To what was there before the choice that cannot be had; under the lock."""
+        assert self._good is not None, "something was there"
+        self._refusal, self._keep = refusal, False
+        self._choice, self._defaults = self._good
+        if self._painter is None:
+            self._reload = True
+        else:
+            self._readiness = "ready"
 
     def _remember(self, choice: Choice) -> None:
         try:
@@ -319,6 +349,7 @@ class Worker:
             key = self.visitors.history(job.owner).add(event).key
             self.speeds.learn(event.checkpoint or self._defaults.name, event.request, event.seconds)
         with self._lock:
+            self._transfer = None
             match event:
                 case Progress():
                     stage = (event.stage, event.picture)

@@ -178,7 +178,8 @@ def _worker(
 
 
 def _engine(choice: Choice, loras: Sequence[str], worker: Worker, say: Callable[[str], None]) -> Painter:
-    """A download is followed on the page and in the terminal, which also says how the model fits the machine."""
+    """What is fetched and loaded is followed on the page, a download also in the terminal, which then says how the
+    model fits the machine."""
     from glmimage import checkpoint, quantize
     from glmimage.download import Terminal, Transfer
 
@@ -196,7 +197,10 @@ def _engine(choice: Choice, loras: Sequence[str], worker: Worker, say: Callable[
 
     adapters = [Adapter.parse(text) for text in loras]
     shelf = Shelf(worker.history.storage.encoded)
-    engine = Engine.load(str(folder), wishes=choice.wishes, shelf=shelf, adapters=adapters)
+    # What is not whole is refused before what was there is given up for it.
+    checkpoint.verify(folder)
+    worker.make_room()
+    engine = Engine.load(str(folder), wishes=choice.wishes, shelf=shelf, adapters=adapters, report=worker.report)
     for sentence in engine.workshop.sentences:
         say(sentence)
     return engine
@@ -209,9 +213,9 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
     from app.head import Head
     from app.words import browser_words
 
-    sizes = presets.read_sizes()
+    sizes, examples = presets.usable()
     worker.visitors.shown.append(str(presets.ROOT / "assets" / "examples"))
-    page = ui.build(worker, sizes, presets.read_examples())
+    page = ui.build(worker, sizes, examples)
     _, local, shared = page.queue(default_concurrency_limit=None).launch(
         server_name=options.host,
         server_port=port,

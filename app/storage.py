@@ -5,7 +5,7 @@
     trash/pictures/DAY/NAME.png      what was thrown away; its marks stay where they are
     inputs/SHA256.png         pictures that a person brought, by their content
     subjects/ID.png           pictures of the subject library
-    arriving/                 uploads that nobody has looked at yet
+    arriving/                 uploads that nobody has looked at yet; swept at the next start
     thumbnails/  exports/     made anew at any time
     encoded/                  what the models made of pictures that were worked from (`glmimage.shelf`); the same
 

@@ -22,6 +22,8 @@
 
   window.atelier = {
     typing: (target) => typing(target),
+    // What this browser remembers under a key; with a value: from now on.
+    kept: store,
     who: () => `${language}|${visitor}`,
     tab: () => document.querySelector('#tabs [role="tab"][aria-selected="true"]')?.dataset.tabId ?? '',
     draft(id) {

@@ -7,6 +7,7 @@ const chosen = new Set();
 const LARGEST = 500;
 const faces = new WeakMap();  // shot -> how the studio sent it
 let cursor = '', busy = false, near = false, turn = 0, anchor = '', opened = '', from = null, again = 0, drawn = null;
+let bare = window.atelier.kept('strip') === 'yes';
 let shots, viewer, hands, told, sieve, tools, end, search;
 
 const ask = async (name, more = {}) => {
@@ -18,6 +19,14 @@ const all = () => [...shots.querySelectorAll('.shot')];
 const shot = (key) => all().find((one) => one.dataset.key === key);
 const inSight = () => element.checkVisibility();
 const comparing = () => document.querySelector('#compare')?.checkVisibility() ?? false;
+
+// Whether pictures leave without their settings.
+function strip(on = bare) {
+  bare = on;
+  for (const box of element.querySelectorAll('.strip')) box.checked = on;
+  for (const link of viewer.querySelectorAll('.whole')) link.hidden = on;
+  for (const button of viewer.querySelectorAll('[data-act=bare]')) button.hidden = !on;
+}
 
 // what is told
 
@@ -216,6 +225,7 @@ async function open(key) {
   const first = viewer.hidden;
   if (first) from = document.activeElement;
   viewer.innerHTML = answer.html;
+  strip();
   viewer.hidden = false;
   document.body.classList.add('is-viewing');
   const here = all().map((one) => one.dataset.key);
@@ -298,7 +308,7 @@ element.addEventListener('click', async (event) => {
     case 'empty': return act('empty', []);
     case 'all': for (const other of all()) chosen.add(other.dataset.key); return mark();
     case 'unselect': chosen.clear(); return mark();
-    case 'zip': return pack(keys, hands.querySelector('.strip-many').checked);
+    case 'zip': return pack(keys, bare);
     case 'compare': return trigger('act', {act: 'compare', key: keys[0], to: keys[1], cargo: ''});
     case 'star': case 'unstar': case 'discard': case 'restore': case 'delete': return act(name, keys);
     case 'close': return close();
@@ -331,6 +341,7 @@ element.addEventListener('input', (event) => {
 element.addEventListener('change', (event) => {
   const {target} = event;
   if (target.matches('.since, .until')) filter({[target.className]: target.value});
+  if (target.matches('.strip')) { strip(target.checked); window.atelier.kept('strip', bare ? 'yes' : 'no'); }
   if (target.matches('select.preset')) filter({preset: target.value});
   if (target.matches('.bring input')) { bring([...target.files]); target.value = ''; }
 });
@@ -429,6 +440,7 @@ const enter = async () => {
   place.innerHTML = (await ask('enter')).html;
   [shots, viewer, hands, told, sieve, tools, end, search] =
     ['.shots', '.viewer', '.hands', '.told', '.sieve', '.tools', '.end', '.query'].map((name) => element.querySelector(name));
+  strip();
   new IntersectionObserver((seen) => { near = seen.at(-1).isIntersecting; if (near) load(true); }, {rootMargin: '900px'}).observe(end);
   await load();
   if (props.chosen) await open(props.chosen.split(' ')[0]);

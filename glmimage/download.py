@@ -40,16 +40,18 @@ RECORD = "verified.json"
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How far a fetch is: `done` of `total` bytes, those that were there already included."""
+    """How far a checkpoint is on its way to the disk, and from there to memory: `done` of `total` bytes, of a fetch
+    those that were there already included."""
 
-    release: Release
-    doing: Literal["checking", "downloading"]
+    release: Release | None
+    """None while weights are loaded."""
+    doing: Literal["checking", "downloading", "loading"]
     done: int
     total: int
 
 
 Report = Callable[[Transfer], None]
-"""Told how a fetch goes on, never by two threads at once. What it raises ends the fetch."""
+"""Told how a fetch or a load goes on, never by two threads at once. What it raises ends it."""
 
 
 def fetch(release: Release, report: Report | None = None) -> Path:
@@ -101,8 +103,8 @@ class Terminal:
     def __call__(self, transfer: Transfer) -> None:
         from tqdm import tqdm
 
-        if not self._doing:
-            release = transfer.release
+        release = transfer.release
+        if release is not None and not self._doing:
             lacking = sum(file.size for file in release.missing())
             print(
                 f"{release.hub_id}@{release.commit[:8]}: {bytes_text(release.size)}, {bytes_text(lacking)} to download,"
@@ -153,8 +155,8 @@ class _Record:
         _replace(folder / RECORD, json.dumps(data, indent=1))
 
 
-class _Meter:
-    """Adds up what all connections bring, and reports it now and then."""
+class Meter:
+    """Adds up bytes, from whatever thread they come, and reports them now and then."""
 
     def __init__(self, report: Report, transfer: Transfer) -> None:
         self._report = report
@@ -179,7 +181,7 @@ def _check(release: Release, record: _Record, report: Report) -> None:
     there = [file for file in release.files if file.digest not in record.hashes and release.present(file)]
     if not there:
         return
-    meter = _Meter(report, Transfer(release, "checking", 0, sum(file.size for file in there)))
+    meter = Meter(report, Transfer(release, "checking", 0, sum(file.size for file in there)))
     for file in there:
         path = release.present(file)
         if path is not None and _digest(path, file) == file.digest:
@@ -208,7 +210,7 @@ def _download(release: Release, record: _Record, report: Report) -> None:
     if not missing:
         return
     total = sum(file.size for file in {file.digest: file for file in release.files}.values())
-    meter = _Meter(report, Transfer(release, "downloading", total - sum(file.size for file in missing.values()), total))
+    meter = Meter(report, Transfer(release, "downloading", total - sum(file.size for file in missing.values()), total))
     release.blob(release.files[0]).parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     with ThreadPoolExecutor(CONNECTIONS, "download") as pool:
@@ -225,7 +227,7 @@ def _download(release: Release, record: _Record, report: Report) -> None:
             raise
 
 
-def _obtain(release: Release, file: HubFile, meter: _Meter, stop: threading.Event) -> None:
+def _obtain(release: Release, file: HubFile, meter: Meter, stop: threading.Event) -> None:
     """One file, from the hub to the name of its hash."""
     part = _unfinished(release, file)
     _receive(release, file, part, meter, stop)
@@ -238,7 +240,7 @@ def _obtain(release: Release, file: HubFile, meter: _Meter, stop: threading.Even
     part.replace(release.blob(file))
 
 
-def _receive(release: Release, file: HubFile, part: Path, meter: _Meter, stop: threading.Event) -> None:
+def _receive(release: Release, file: HubFile, part: Path, meter: Meter, stop: threading.Event) -> None:
     """Appends to `part` until it has the file's size; cut connections are taken up where they ended."""
     import httpx2  # the client's own HTTP library, for the errors that it passes on
     from huggingface_hub.errors import HfHubHTTPError
@@ -264,7 +266,7 @@ def _receive(release: Release, file: HubFile, part: Path, meter: _Meter, stop: t
                 raise Stopped from None
 
 
-def _append(release: Release, file: HubFile, part: Path, meter: _Meter, stop: threading.Event) -> None:
+def _append(release: Release, file: HubFile, part: Path, meter: Meter, stop: threading.Event) -> None:
     """One request for the rest of the file."""
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status

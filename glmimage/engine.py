@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from glmimage import checkpoint as checkpoints
 from glmimage import system
 from glmimage.adapters import Adapter
+from glmimage.download import Report
 from glmimage.errors import RequestError
 from glmimage.events import Event, Note, Sketch
 from glmimage.fitting import Wishes
@@ -62,14 +63,16 @@ class Engine:
         wishes: Wishes | None = None,
         shelf: Shelf | None = None,
         adapters: Sequence[Adapter] = (),
+        report: Report | None = None,
     ) -> Engine:
         """Finds a checkpoint, "miniature", a folder, or a hub id (downloaded), and loads it as it fits this machine.
 
         device None: cuda where torch finds one, else mps, else cpu. adapters: LoRAs to paint with, which the pictures
-        name. Raises CheckpointError, and MachineError where nothing fits or what is wished for does not.
+        name. report: told how much is downloaded and loaded. Raises CheckpointError, and MachineError where nothing
+        fits or what is wished for does not.
         """
-        folder = checkpoints.find(checkpoint)
-        workshop = Workshop.open(folder, device=device, wishes=wishes, adapters=adapters)
+        folder = checkpoints.find(checkpoint, report)
+        workshop = Workshop.open(folder, device=device, wishes=wishes, adapters=adapters, report=report)
         return cls(workshop, checkpoints.read_world(folder), shelf=shelf)
 
     @property

@@ -8,7 +8,8 @@ weights load as they are; others are quantized one tensor at a time as they are 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,8 @@ from transformers.utils import logging as transformers_logging
 
 from glmimage import heap, quantize
 from glmimage.checkpoint import read_defaults, shards, verify
-from glmimage.errors import CheckpointError, reason
+from glmimage.download import Meter, Report, Transfer
+from glmimage.errors import CheckpointError, GLMImageError, reason
 from glmimage.quantize import Component, Format, Formats
 from glmimage.request import Defaults
 
@@ -41,6 +43,14 @@ _CLASSES: dict[Component, type[Any]] = {
 
 PartName = Literal["prior", "decoder", "vae", "glyph_encoder"]
 """The modules of a stack that hold weights."""
+_FOLDERS: dict[PartName, str] = {
+    "prior": quantize.FOLDERS["prior"],
+    "decoder": quantize.FOLDERS["decoder"],
+    "vae": "vae",
+    "glyph_encoder": quantize.FOLDERS["glyphs"],
+}
+Count = Callable[[int], None]
+"""Told of bytes of weights that were loaded."""
 
 
 class Taker(Protocol):
@@ -77,11 +87,12 @@ class Stack:
         dtype: torch.dtype | None = None,
         formats: Formats | None = None,
         taker: Taker | None = None,
+        report: Report | None = None,
     ) -> Stack:
         """Loads the checkpoint in `folder`, to run on `device`. Raises CheckpointError.
 
         `taker` is handed each module as soon as it is loaded, into host memory where it says so; with None everything
-        stays on `device`.
+        stays on `device`. `report` is told how many of the bytes on the disk were read.
 
         `dtype` None: float32 on the CPU and on GPUs without bfloat16, else bfloat16. float16 is refused: the VAE
         overflows to black pictures. `formats` None: every component as it is stored. What is quantized keeps its format
@@ -94,21 +105,26 @@ class Stack:
         if dtype not in (torch.float32, torch.bfloat16, torch.float64):
             raise CheckpointError(f"The stack cannot run in {dtype}; use float32 or bfloat16.")
 
-        def part(name: PartName, load: Callable[[torch.device], Any]) -> Any:
-            module = load(torch.device("cpu") if taker and taker.hosts(name) else place)
+        sizes = {name: sum(file.stat().st_size for file in shards(folder / at)) for name, at in _FOLDERS.items()}
+        meter = Meter(report or (lambda transfer: None), Transfer(None, "loading", 0, sum(sizes.values())))
+
+        def part(name: PartName, load: Callable[[torch.device, Count], Any]) -> Any:
+            share = _Share(meter, sizes[name])
+            module = load(torch.device("cpu") if taker and taker.hosts(name) else place, share.add)
             if taker:
                 taker.take(name, module)
+            share.end()
             return module
 
-        def component(name: Component) -> Callable[[torch.device], Any]:
-            return lambda home: load_component(name, folder, getattr(formats, name, None), home, dtype)
+        def component(name: Component) -> Callable[[torch.device, Count], Any]:
+            return lambda home, count: load_component(name, folder, getattr(formats, name, None), home, dtype, count)
 
         with quiet():
             return cls(
                 prior=part("prior", component("prior")),
                 processor=_processor(folder / "processor"),
                 decoder=part("decoder", component("decoder")),
-                vae=part("vae", lambda home: _load(AutoencoderKL, folder / "vae", dtype).to(home)),
+                vae=part("vae", lambda home, _: _load(AutoencoderKL, folder / "vae", dtype).to(home)),
                 glyph_encoder=part("glyph_encoder", component("glyphs")),
                 glyph_tokenizer=ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
                 scheduler_config=_scheduler_config(folder / "scheduler" / "scheduler_config.json"),
@@ -124,12 +140,37 @@ class Stack:
         return int(self.prior.config.vq_config.num_embeddings)
 
 
+class _Share:
+    """The bytes of one part: no more of them are counted than there are, and at its end no fewer."""
+
+    def __init__(self, meter: Meter, size: int) -> None:
+        self._meter, self._left = meter, size
+
+    def add(self, count: int) -> None:
+        count = min(count, self._left)
+        self._left -= count
+        self._meter.add(count)
+
+    def end(self) -> None:
+        self.add(self._left)
+
+
+def _uncounted(count: int) -> None:
+    """Nobody wants to know."""
+
+
 def load_component(
-    component: Component, folder: Path, format: Format | None, place: torch.device, dtype: torch.dtype
+    component: Component,
+    folder: Path,
+    format: Format | None,
+    place: torch.device,
+    dtype: torch.dtype,
+    count: Count = _uncounted,
 ) -> Any:
     """The upstream module of one component of the checkpoint in `folder`, on `place`, in eval mode.
 
-    `format` None: as it is stored. Quantizing holds at most one tensor unquantized. Raises CheckpointError, also where
+    `format` None: as it is stored. Quantizing holds at most one tensor unquantized. `count` is told of each tensor that
+    was read, and what it raises ends the load. Raises CheckpointError, also where
     the weights are stored in another quantized format than asked for: they cannot be made what they were.
     """
     part = folder / quantize.FOLDERS[component]
@@ -140,15 +181,19 @@ def load_component(
             " the checkpoint that they were made from."
         )
     if stored == "bf16" and format in (None, "bf16"):
-        return _load(_CLASSES[component], part, dtype).to(place)
+        if component == "decoder":
+            return _checked(part, lambda: _load_plain_decoder(part, place, dtype, count))
+        with _counted(part, count):
+            return _load(_CLASSES[component], part, dtype).to(place)
     quantize.require()
     asked = quantize.options(component, format) if stored == "bf16" and format else None
     with heap.given_back():
         if component == "decoder":
-            module = _checked(part, lambda: _load_decoder(part, asked, place, dtype))
+            module = _checked(part, lambda: _load_decoder(part, asked, place, dtype, count))
         else:
             config = {"quantization_config": transformers.BitsAndBytesConfig(**asked)} if asked else {}
-            module = _load(_CLASSES[component], part, dtype, device_map={"": place}, **config)
+            with _counted(part, count):
+                module = _load(_CLASSES[component], part, dtype, device_map={"": place}, **config)
     for inner in module.modules():
         _fit(inner, dtype, few_rows=component == "prior")
     return module
@@ -195,6 +240,8 @@ def _checked(folder: Path, load: Callable[[], _Loaded]) -> Any:
     """What `load` gives, frozen, unless it fails, lacks tensors, or is shorter than its weights."""
     try:
         module, missing, unused = load()
+    except GLMImageError:
+        raise
     # Damaged files raise OSError, ValueError, RuntimeError, KeyError or safetensors' own error.
     except Exception as error:
         raise CheckpointError(
@@ -223,7 +270,63 @@ def _is_beyond(module: nn.Module, name: str) -> bool:
     return False
 
 
-def _load_decoder(folder: Path, asked: dict[str, Any] | None, place: torch.device, dtype: torch.dtype) -> _Loaded:
+@contextmanager
+def _counted(folder: Path, count: Count) -> Iterator[None]:
+    """Within it `count` is told of each tensor that transformers reads of the weights in `folder`."""
+    sizes: dict[str, int] = {}
+    for file in shards(folder):
+        with safe_open(file, framework="pt") as opened:
+            names = opened.keys()
+            for name in names:
+                stored = opened.get_slice(name)
+                sizes[name] = math.prod(stored.get_shape()) * _WIDTHS.get(stored.get_dtype(), 1)
+    usual = sum(sizes.values()) // max(1, len(sizes))
+
+    def follow(made: Iterable[Any], **bar: object) -> Iterator[Any]:
+        for target, source in made:
+            # Where several tensors become one, they go by a pattern instead of their names.
+            read = sum(sizes.get(name, usual) for name in source.collected_tensors)
+            yield target, source
+            count(read)
+
+    def bar(factory: Callable[..., Any], given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return follow(*given) if options.get("desc") == "Loading weights" else factory(*given, **options)
+
+    before = transformers_logging.set_tqdm_hook(bar)
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(before)
+
+
+_WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}
+"""Bytes of a number, as safetensors calls them; others have one."""
+
+
+def _load_plain_decoder(folder: Path, place: torch.device, dtype: torch.dtype, count: Count) -> _Loaded:
+    """The decoder as it is stored, unquantized; diffusers' own loading tells nobody how far it is."""
+    module = empty_component("decoder", folder.parent)
+    wanted = module.state_dict()
+    found, unused = {}, []
+    for file in shards(folder):
+        with safe_open(file, framework="pt") as opened:
+            names = opened.keys()
+            for name in names:
+                if name not in wanted:
+                    unused.append(name)
+                    continue
+                tensor = opened.get_tensor(name)
+                size = tensor.nbytes
+                if tensor.shape == wanted[name].shape:
+                    found[name] = tensor.to(place, dtype if tensor.is_floating_point() else tensor.dtype)
+                count(size)
+    module.load_state_dict(found, strict=False, assign=True)
+    return module, [name for name in wanted if name not in found], unused
+
+
+def _load_decoder(
+    folder: Path, asked: dict[str, Any] | None, place: torch.device, dtype: torch.dtype, count: Count
+) -> _Loaded:
     """The decoder, quantized as `asked`, or as it is stored.
 
     Done by diffusers' quantizer, one tensor after another. Its `from_pretrained` would do, but refuses to start without
@@ -244,6 +347,7 @@ def _load_decoder(folder: Path, asked: dict[str, Any] | None, place: torch.devic
         layer = name.removesuffix("weight")
         kin = [key for key in places if key.startswith(f"{name}.") or key in (f"{layer}SCB", f"{layer}weight_format")]
         tensors = {key: _read(places[key], key) for key in (name, *kin) if key in places}
+        size = sum(one.nbytes for one in tensors.values())
         tensor = tensors.get(name)
         # 4 bits are stored flat.
         if tensor is None or (tensor.dtype != torch.uint8 and tensor.shape != parameter.shape):
@@ -257,6 +361,7 @@ def _load_decoder(folder: Path, asked: dict[str, Any] | None, place: torch.devic
             owner, _, own = name.rpartition(".")
             # A copy: what is a piece of the file keeps all of it that was read in memory.
             setattr(module.get_submodule(owner), own, nn.Parameter(tensor.to(place, copy=True), requires_grad=False))
+        count(size)
     quantizer.postprocess_model(module)
     # Both are what diffusers' `save_pretrained` reads.
     module.hf_quantizer = quantizer

@@ -18,6 +18,7 @@ from torch import nn
 from glmimage import machines, memory, weights
 from glmimage.adapters import Adapter, apply
 from glmimage.checkpoint import verify
+from glmimage.download import Report
 from glmimage.errors import CheckpointError, MachineError
 from glmimage.events import Stage
 from glmimage.fitting import Fitting, Wishes
@@ -43,6 +44,7 @@ class Workshop:
         self.plan: Plan | None = None
         self.fitting: Fitting | None = None
         self._adapters: Sequence[Adapter] = ()
+        self._report: Report | None = None
         self._told = True
         """Whether it was said how the model fits."""
 
@@ -56,10 +58,12 @@ class Workshop:
         machine: Machine | None = None,
         lane: Lane | None = None,
         adapters: Sequence[Adapter] = (),
+        report: Report | None = None,
     ) -> Workshop:
         """Loads the checkpoint in `folder` as it fits this machine, or the one and the lane that are given.
 
         device None: the best that torch finds. adapters: LoRAs to paint with, which the checkpoint's name then names.
+        report: told how much is loaded, also where fewer bits are loaded later.
         Raises CheckpointError, and MachineError where nothing fits.
         """
         verify(folder)
@@ -75,7 +79,7 @@ class Workshop:
             torch.set_num_threads(machine.threads)
         made = cls.__new__(cls)
         made.fitting = fitting = Fitting(architecture, machine, wishes)
-        made._adapters, made._told = adapters, False
+        made._adapters, made._report, made._told = adapters, report, False
         made._load(folder, fitting.usual(), lane or lane_of(_device(machine)))
         return made
 
@@ -108,6 +112,7 @@ class Workshop:
             dtype=getattr(torch, plan.machine.dtype),
             formats=formats,
             taker=_Preparing(self.residency, self._adapters),
+            report=self._report,
         )
         if self._adapters:
             name = " + ".join([self.stack.defaults.name, *(adapter.name for adapter in self._adapters)])

@@ -346,6 +346,7 @@ def test_the_page_follows_the_download(hub: FakeHub, tmp_path: Path) -> None:
     assert worker.wait(lambda now: now.transfer is not None, PATIENCE)
     transfer = worker.snapshot().transfer
     assert transfer is not None
+    assert transfer.release is not None
     assert (transfer.doing, transfer.done, transfer.release.licence) == ("downloading", 0, LICENCE)
     hub.gate.set()
     assert worker.wait(lambda now: now.readiness != "loading", PATIENCE)

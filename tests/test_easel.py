@@ -89,8 +89,13 @@ def test_a_download_is_followed(history: History) -> None:
     area = easel.picture_area(now, history, HERE, WELCOME, EN)
     for html in (easel.head(now, EN), area):
         assert "Downloading miniature (licence: &lt;mit&gt;)" in html
-        assert ">3.0 GiB of 12.0 GiB<" in html
+        assert ">3.0 GiB of 12.0 GiB · 25 %<" in html
     assert 'aria-valuenow="25"' in area
+    weights = replace(now, transfer=Transfer(None, "loading", 11 * 2**30, 33 * 2**30))
+    for html in (easel.head(weights, EN), easel.progress_area(weights, HERE, EN)):
+        assert "Loading miniature…" in html
+        assert ">11.0 GiB of 33.0 GiB · 33 %<" in html
+    assert 'aria-valuenow="33"' in easel.progress_area(weights, HERE, EN)
     assert "Checking miniature" in easel.head(replace(now, transfer=transfer("checking")), EN)
     assert "Loading miniature…" in easel.head(replace(now, transfer=None), EN)
 

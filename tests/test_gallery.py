@@ -15,10 +15,12 @@ from gradio.utils import get_upload_folder
 from app import gallery, presets, ui
 from app.gallery import Roads
 from app.history import Counts, Entry, History, Query
+from app.library import Preset
 from app.run import Worker
 from app.words import CATALOGUE, Words
 from glmimage.events import Line, Report
 from glmimage.metadata import Settings
+from glmimage.request import Reference
 from tests.fakes import DEFAULTS, FakeEngine
 from tests.test_history import Clock, result
 
@@ -53,9 +55,10 @@ def test_what_people_write_is_escaped(history: History) -> None:
     settings = replace(Settings.of(result()), report=Report((Line(evil, evil, False, 0.1),)))
     words = Words()
     html = gallery.shots([one], history, words)
-    html += gallery.viewer(one, settings, "", Roads(parts={"settings": "create"}), words)
+    html += gallery.viewer(one, settings, "", Roads(parts={"settings": ["create"]}), words)
     html += gallery.sieve(Query(tag=evil), Counts(tags={evil: 1}), words)
-    html += gallery.tools(Query(), Counts(), [(evil, evil)], evil, words)
+    preset = Preset(kind="style", name={"en": evil}, key=evil)
+    html += gallery.tools(Query(), Counts(), {"style": [preset]}, evil, words)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
@@ -73,15 +76,25 @@ def test_filters_show_what_is_chosen_and_no_task_that_is_alone(history: History)
     html = gallery.sieve(Query(task="edit", star=True), Counts(tasks={"text": 3, "edit": 1}), words)
     pressed = re.findall(r'data-act="(\w+)" data-key="(\w*)" aria-pressed="true"', html)
     assert pressed == [("starred", ""), ("task", "edit")]
-    assert "data-sure" in gallery.tools(Query(trashed=True), Counts(trashed=2), [], "", words)
+    assert "data-sure" in gallery.tools(Query(trashed=True), Counts(trashed=2), {}, "", words)
 
 
 def test_a_layout_is_offered_only_where_there_is_one(history: History) -> None:
-    one, roads = entry(history), Roads(parts={"prompt": "create", "layout": "create"})
+    one, roads = entry(history), Roads(parts={"prompt": ["create"], "layout": ["create"]})
     settings = Settings.of(result())
     assert 'data-key="layout"' in gallery.viewer(one, settings, "", roads, Words())
     assert 'data-key="layout"' not in gallery.viewer(one, replace(settings, prior=None), "", roads, Words())
     assert "reuse" not in gallery.viewer(one, None, "", roads, Words())
+
+
+def test_settings_without_a_picture_are_not_for_tabs_that_begin_with_one(history: History, ask: dict[str, Ask]) -> None:
+    plain = history.add(result())
+    edited = replace(result(2).request, task="edit", references=(Reference(path=str(plain.path)),))
+    for picture, tabs in ((plain, ["create", "regions"]), (history.add(replace(result(2), request=edited)), ["edit"])):
+        html = ask["show"]({"key": picture.key})["html"]
+        offered = re.findall(r'data-act="reuse" data-key="settings" data-to="(\w+)"', html)
+        assert offered[: len(tabs)] == tabs
+        assert ("edit" in offered) == (picture != plain)
 
 
 def test_pages_answer_what_is_asked(history: History, ask: dict[str, Ask]) -> None:
@@ -98,7 +111,7 @@ def test_pages_answer_what_is_asked(history: History, ask: dict[str, Ask]) -> No
     "nonsense",
     [
         {},
-        {"text": ["x"], "limit": "many", "cursor": 7, "since": "soon", "until": {}, "style": "../x", "star": "yes"},
+        {"text": ["x"], "limit": "many", "cursor": 7, "since": "soon", "until": {}, "preset": "../x", "star": "yes"},
         {"key": "../../etc/passwd", "keys": ["../x", "/etc/passwd", 7], "act": "star", "path": "/etc/passwd"},
         {"act": "nothing", "keys": [], "tag": None, "who": 5},
         {"act": "delete", "keys": []},

@@ -84,11 +84,16 @@ def test_unfinished_files_are_not_listed_and_old_ones_are_swept(tmp_path: Path) 
     recent, old = day / ".093000-120-7-1f2e.png.1.part", day / ".093000-120-7-1f2f.png.1.part"
     recent.write_bytes(b"half")
     old.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
+    abandoned = tmp_path / "arriving" / "0123" / "cat.png"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.write_bytes(b"an upload that nobody took in")
+    for path in (old, abandoned):
+        os.utime(path, (time.time() - 7200,) * 2)
     history = History(tmp_path)
     assert history.newest(10) == []
     assert recent.exists(), "another run may be writing it"
     assert not old.exists()
+    assert not abandoned.parent.exists()
 
 
 @pytest.mark.parametrize(

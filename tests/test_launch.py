@@ -6,8 +6,10 @@ import importlib.metadata
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 import bootstrap
@@ -56,7 +58,7 @@ def test_a_wrong_argument_is_one_line(arguments: list[str], capsys: pytest.Captu
 def test_listening_everywhere_without_a_password_warns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bootstrap, "ensure", lambda *_: 0)
+    monkeypatch.setattr(bootstrap, "ensure", lambda *_, **__: 0)
     assert launch.main(["--host", "0.0.0.0"]) == 0
     assert "--auth USER:PASSWORD" in capsys.readouterr().out
     assert launch.main(["--host", "0.0.0.0", "--auth", "me:secret"]) == 0
@@ -72,7 +74,7 @@ def test_a_space_says_where_it_expects_the_page(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_bootstrap_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise BootstrapError("The disk is full; make room and start again.")
 
     monkeypatch.setattr(bootstrap, "ensure", fail)
@@ -235,6 +237,42 @@ def test_an_environment_that_has_the_packages_is_used_as_it_is(
     monkeypatch.setattr(bootstrap, "missing", lambda file: [])
     assert bootstrap.ensure(tmp_path, requirements, ["launch.py"]) is None
     assert not (tmp_path / ".venv").exists()
+
+
+def test_a_space_is_never_given_an_environment_of_ours(
+    tmp_path: Path, requirements: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "missing", lambda file: ["gradio>=6.31,<7"])
+    said: list[str] = []
+    assert bootstrap.ensure(tmp_path, requirements, ["launch.py"], said.append, hosted=True) is None
+    assert said == ["This Space lacks gradio>=6.31,<7; it starts nevertheless."]
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "space", "opened"),
+    [((), False, True), (("--no-browser",), False, False), ((), True, False)],
+    ids=["by default", "unless it is told not to", "not on a Space"],
+)
+def test_the_browser_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], space: bool, opened: bool
+) -> None:
+    asked: list[object] = []
+
+    def launched(page: gr.Blocks, **options: object) -> None:
+        asked.append(options["inbrowser"])
+        raise OSError("It is not really opened.")
+
+    monkeypatch.setattr(bootstrap, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(gr.Blocks, "launch", launched)
+    for name in serve.OFFLINE:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    if space:
+        monkeypatch.setenv("SPACE_ID", "someone/atelier")
+        monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    assert launch.main(["--data-dir", str(tmp_path / "data"), *arguments]) == 1
+    assert asked == [opened]
 
 
 def test_the_size_of_the_download_is_said_beforehand() -> None:

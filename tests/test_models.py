@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 from transformers.models.glm_image.image_processing_pil_glm_image import GlmImageImageProcessorPil
 
-from glmimage.errors import CheckpointError
+from glmimage import download
+from glmimage.errors import CheckpointError, Stopped
 from glmimage.models import Stack
 from glmimage.quantize import Formats
 
@@ -85,3 +87,34 @@ def test_pickles_are_not_loaded(tiny: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"text_encoder/model\.safetensors missing"):
         Stack.load(folder)
+
+
+@pytest.mark.parametrize("formats", [Formats(), Formats.of_bits(4)], ids=["as stored", "4 bits"])
+def test_loading_says_how_many_bytes_are_read(tiny: Path, monkeypatch: pytest.MonkeyPatch, formats: Formats) -> None:
+    monkeypatch.setattr(download, "REPORT_EVERY", 0.0)
+    reports: list[download.Transfer] = []
+    Stack.load(tiny, formats=formats, report=reports.append)
+    done = [report.done for report in reports]
+    total = sum(file.stat().st_size for file in tiny.glob("*/*.safetensors"))
+    assert {(report.doing, report.total) for report in reports} == {("loading", total)}
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, total)
+    # Only the VAE, the smallest part of the real one, comes all at once.
+    assert len(set(done)) > 50
+    vae = (tiny / "vae" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert max(after - before for before, after in itertools.pairwise(done)) <= vae
+
+
+def test_what_a_report_raises_ends_the_load(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "REPORT_EVERY", 0.0)
+    total = sum(file.stat().st_size for file in tiny.glob("*/*.safetensors"))
+    for share in (0.0, 0.3, 0.6, 0.9):
+
+        def report(transfer: download.Transfer, least: float = share * total) -> None:
+            if transfer.done > least:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            Stack.load(tiny, report=report)
+    # What transformers is told to do meanwhile is taken back.
+    assert Stack.load(tiny).codes == 64

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from app import presets
+from app import preset_list, presets
+from app.library import Library
 from app.presets import PresetError
+from app.serve import Options, Studio, free_port
+from app.words import Words
 from glmimage.geometry import Size
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Request
+from tests.fakes import FakeEngine
 
 SMALL = Defaults(width=256, height=256, min_side=128, max_side=512, name="small")
 LARGE = Defaults(name="large")
@@ -79,6 +86,9 @@ def test_every_task_has_short_examples_in_both_languages() -> None:
         '{"shapes": [{"label": "1:1", "width": 1}], "sides": [256], "counts": [1]}',
         '{"shapes": [{"label": "1:1", "width": 0, "height": 1}], "sides": [256], "counts": [1]}',
         '{"shapes": 3, "sides": [256], "counts": [1]}',
+        '{"shapes": [{"label": "1:1", "width": Infinity, "height": 1}], "sides": [256], "counts": [1]}',
+        f'{{"shapes": [{{"label": "1:1", "width": {10**400}, "height": 1}}], "sides": [256], "counts": [1]}}',
+        "[" * 100_000,
     ],
 )
 def test_a_broken_file_is_named_in_one_sentence(tmp_path: Path, text: str) -> None:
@@ -93,3 +103,34 @@ def test_what_lacks_a_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "examples.json").write_text(json.dumps({"examples": [one, other]}))
     (example,) = presets.read_examples(tmp_path)
     assert (example.prompt, example.thumbnail) == ("a cat", None)
+
+
+def test_broken_files_are_named_and_the_studio_starts_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(presets.FOLDER, tmp_path / "presets"))
+    assert presets.usable(folder) == (presets.read_sizes(), presets.read_examples())
+    assert list(presets.faults(folder)) == []
+    for name in ("sizes.json", "examples.json"):
+        (folder / name).write_text("{")
+    sizes, examples = presets.usable(folder)
+    assert examples == ()
+    for defaults in (SMALL, LARGE, FIXED):
+        for side in sizes.sides_for(defaults):
+            size = sizes.shapes[0].fit(side, defaults)
+            assert Request(prompt="a cat", width=size.width, height=size.height).resolve(defaults).size == size
+    told = preset_list.html((), Library(tmp_path / "data", folder).faults(), Words("zh"))
+    assert told.count('class="error"') == 2
+    for name in ("sizes.json", "examples.json"):
+        assert f"{name} 无法读取" in told
+
+    monkeypatch.setattr(presets, "usable", partial(presets.usable, folder))
+    options = Options(port=free_port("127.0.0.1", 17_860), data_dir=tmp_path / "data", open_browser=False)
+    studio = Studio.open(options, lambda choice: FakeEngine(), lambda text: None)
+    try:
+        with urllib.request.urlopen(studio.url, timeout=60) as answer:
+            page = answer.read().decode()
+        assert all(f"label:nth-of-type({number})" in page for number in range(1, len(sizes.shapes) + 1))
+        assert f"label:nth-of-type({len(sizes.shapes) + 1})" not in page
+    finally:
+        studio.close()

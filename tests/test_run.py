@@ -15,7 +15,8 @@ from app.history import History
 from app.jobs import Job, Snapshot
 from app.run import Worker
 from app.visitors import Visitors
-from glmimage.errors import CheckpointError, RequestError
+from glmimage.download import Transfer
+from glmimage.errors import CheckpointError, RequestError, Stopped
 from glmimage.events import Event
 from glmimage.request import Defaults, Request
 from tests.fakes import DEFAULTS, FakeEngine
@@ -31,10 +32,20 @@ class Studio:
         self.engine = FakeEngine()
         self.history = History(folder)
         self.others: dict[str, FakeEngine] = {}
+        self.loads: list[str] = []
+        self.gate = threading.Event()
+        """What loads slowly waits for it."""
         self.worker = Worker(self._load, self.history, Defaults(name="expected"))
         self.worker.start()
 
     def _load(self, choice: Choice) -> FakeEngine:
+        self.loads.append(choice.checkpoint)
+        if choice.checkpoint in ("fetched", "read"):
+            if choice.checkpoint == "read":
+                self.worker.make_room()
+            for done in (30, 60):
+                self.worker.report(Transfer(None, "loading", done, 100))
+                assert self.gate.wait(PATIENCE)
         if choice.checkpoint == "none/such":
             raise CheckpointError("There is no checkpoint 'none/such'.")
         return self.others.get(choice.checkpoint, self.engine)
@@ -301,6 +312,74 @@ def test_what_cannot_be_loaded_gives_way_to_what_was_there(studio: Studio) -> No
     studio.worker.change(Choice(bits=4), now.defaults)
     now = studio.until(lambda now: now.readiness == "ready")
     assert (now.choice.bits, now.refusal) == (4, "")
+
+
+@pytest.mark.parametrize(("slow", "loads"), [("fetched", []), ("read", ["miniature"])])
+def test_a_load_is_followed_and_can_be_ended(studio: Studio, slow: str, loads: list[str]) -> None:
+    """What was there paints on: still loaded where the other was fetched, loaded again where it had to make room."""
+    studio.until(lambda now: now.readiness == "ready")
+    studio.worker.halt()
+    assert studio.worker.snapshot().readiness == "ready", "nothing is being loaded"
+    studio.worker.change(Choice(checkpoint=slow), Defaults(name=slow))
+    now = studio.until(lambda now: now.transfer is not None)
+    assert now.transfer is not None
+    assert (now.readiness, now.transfer.done, now.transfer.total) == ("loading", 30, 100)
+    studio.worker.halt()
+    studio.gate.set()
+    now = studio.until(lambda now: now.readiness != "loading")
+    assert (now.readiness, now.choice, now.transfer, now.refusal) == ("ready", Choice(), None, str(Stopped()))
+    assert studio.loads == ["miniature", slow, *loads]
+    assert studio.ended(studio.paint()).state == "done"
+    assert choices.read(studio.history.storage.root) is None
+    # It is only put off: asked for again, it comes.
+    studio.worker.change(Choice(checkpoint=slow), Defaults(name=slow))
+    now = studio.until(lambda now: now.readiness != "loading")
+    assert (now.choice.checkpoint, now.refusal) == (slow, "")
+
+
+def test_a_load_that_waits_for_a_job_can_be_ended(studio: Studio) -> None:
+    studio.engine.hold("painting")
+    number = studio.paint()
+    studio.working("painting")
+    studio.worker.change(Choice(checkpoint="read"), Defaults(name="read"))
+    studio.worker.halt()
+    now = studio.worker.snapshot()
+    assert (now.readiness, now.choice) == ("ready", Choice())
+    studio.engine.release()
+    assert studio.ended(number).state == "done"
+    assert studio.loads == ["miniature"]
+
+
+def test_another_choice_ends_a_load(studio: Studio) -> None:
+    studio.until(lambda now: now.readiness == "ready")
+    studio.worker.change(Choice(checkpoint="read"), Defaults(name="read"))
+    studio.until(lambda now: now.transfer is not None)
+    studio.worker.change(Choice(checkpoint="miniature", bits=8), DEFAULTS)
+    studio.gate.set()
+    now = studio.until(lambda now: now.readiness != "loading")
+    assert (now.readiness, now.choice.bits) == ("ready", 8)
+
+
+def test_the_first_load_can_be_ended_and_comes_with_the_next_job(tmp_path: Path) -> None:
+    begun, gate, tries = threading.Event(), threading.Event(), []
+
+    def load(choice: Choice) -> FakeEngine:
+        tries.append(choice)
+        begun.set()
+        assert gate.wait(PATIENCE)
+        worker.report(Transfer(None, "loading", 1, 2))
+        return FakeEngine()
+
+    worker = Worker(load, History(tmp_path), DEFAULTS)
+    worker.start()
+    assert begun.wait(PATIENCE)
+    worker.halt()
+    gate.set()
+    assert worker.wait(lambda now: now.readiness == "failed", PATIENCE)
+    worker.submit(Request(prompt="a cat"), TAB)
+    assert worker.wait(lambda now: TAB in now.last, PATIENCE)
+    assert (worker.snapshot().last[TAB].state, len(tries)) == ("done", 2)
+    worker.close()
 
 
 def test_visitors_see_their_own_jobs_and_pictures_alone(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import gradio as gr
 import pytest
 
 import bootstrap
+from app.choice import Choice
 from app.history import History
 from app.lent import LONGEST, SHORTEST, Lent
 from app.library import Preset
@@ -53,15 +54,26 @@ def test_elsewhere_there_is_no_space() -> None:
     assert Space.found({}, NOWHERE) is None
 
 
-def test_a_space_without_a_gpu_has_the_miniature_and_private_rooms(tmp_path: Path) -> None:
+def test_a_space_without_a_gpu_has_the_miniature_and_private_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.space.shutil.which", lambda name: None)
     space = Space.found({"SPACE_ID": "me/atelier", "GRADIO_SERVER_PORT": "7861"}, NOWHERE)
     assert space is not None
     assert (space.port, space.zero, space.shared, space.disk) == (7861, False, False, None)
+    assert (space.gpu, space.choice) == (False, Choice(checkpoint="miniature"))
     assert space.data_dir().parent == space.house
     assert space.house.stat().st_mode & 0o077 == 0
     lasting = Space.found({"SYSTEM": "spaces"}, tmp_path)
     assert lasting is not None
     assert lasting.data_dir().parent == tmp_path
+
+
+def test_a_space_with_a_gpu_of_its_own_has_the_full_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.space.shutil.which", lambda name: f"/usr/bin/{name}")
+    space = Space.found({"SYSTEM": "spaces"}, NOWHERE)
+    assert space is not None
+    assert (space.zero, space.gpu, space.choice.checkpoint) == (False, True, "zai-org/GLM-Image")
 
 
 def test_a_lent_gpu_has_the_full_model_unless_the_owner_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

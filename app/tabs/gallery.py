@@ -216,7 +216,9 @@ class Gallery:
         if request is None:
             return Roads(pictures=pictures)
         home = TASK_TABS.get(request.task, request.task)
-        parts = {part: sorted(self._page.takers(part, self.name), key=lambda tab: tab != home) for part in PARTS}
+        parts: dict[str, list[str]] = {}
+        for part in PARTS:
+            parts[part] = sorted(self._page.takers(part, self.name), key=lambda tab: tab != home)
         if not request.references:
             # Where pictures are worked from, settings without one are nothing to begin with.
             parts["settings"] = [tab for tab in parts["settings"] if tab not in pictures]

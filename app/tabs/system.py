@@ -54,6 +54,7 @@ class System:
             self._how,
             self._complaint,
             self._progress,
+            self._halt,
             self._stored,
             self._presets.list,
             self._machine,
@@ -65,6 +66,7 @@ class System:
             clicks = (
                 self._load.click(self._change, inputs, outputs, **QUIET),
                 self._checkpoint.submit(self._change, inputs, outputs, **QUIET),
+                self._halt.click(self._stop, inputs, outputs, **QUIET),
                 self._stored.act(self._act, inputs, outputs, **QUIET),
             )
             for click in clicks:
@@ -79,6 +81,7 @@ class System:
             self._complaint: easel.complaint(words.said(wrong)),
             self._how: panel.how(words),
             self._progress: easel.progress_area(visit.snapshot, easel.Place(self.name), words),
+            self._halt: gr.update(visible=self._page.owned and visit.snapshot.readiness == "loading"),
             self._stored: panel.stored(
                 self._measure(visit, anew=not values[self._shown]), words, clearing=self._page.owned
             ),
@@ -142,6 +145,10 @@ class System:
         )
         self._progress = gr.HTML("", apply_default_css=False, elem_id="system-progress")
         self._load = gr.Button(cast(str, label("system.load")), variant="primary", elem_id="system-load", visible=owned)
+        # Of the class that Esc stops.
+        self._halt = gr.Button(
+            cast(str, label("system.halt")), elem_classes="stop", elem_id="system-halt", visible=False
+        )
         self._how = gr.HTML("", apply_default_css=False, elem_id="system-how", visible=owned)
 
     def _change(self, values: Values) -> Updates:
@@ -151,6 +158,10 @@ class System:
         except GLMImageError as error:
             return self._say(visit, values, str(error))
         self._page.worker.change(choice, choice.expected())
+        return self._say(self._page.visit(values), values)
+
+    def _stop(self, values: Values) -> Updates:
+        self._page.worker.halt()
         return self._say(self._page.visit(values), values)
 
     def _chosen(self, values: Values) -> Choice:

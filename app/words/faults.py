@@ -289,8 +289,8 @@ _PRESETS = {
     "The file holds no presets; choose one that was exported here.": "文件里没有预设；请选择从这里导出的文件。",
     "This preset is not one of yours; choose another.": "这不是你的预设；请另选一个。",
     "The preset cannot be stored ({why}); make room and try again.": "预设无法保存（{why}）；请腾出空间后重试。",
-    "The preset {path} has an empty list or a number below 1; correct it.": (
-        "预设 {path} 有空列表或小于 1 的数；请改正。"
+    "The preset {path} has an empty list or a number that is below 1 or too large; correct it.": (
+        "预设 {path} 有空列表，或有小于 1 或过大的数；请改正。"
     ),
     "The preset {path} is not usable ({why}); correct it or restore the original.": (
         "预设 {path} 无法使用（{why}）；请改正，或恢复原文件。"

@@ -1,7 +1,9 @@
-"""Every example of every tab over the real miniature: a click paints it, and it comes out as it is shown."""
+"""The page over the real miniature: a click on an example paints it, and it comes out as it is shown; a sketch that is
+picked is gone on with; what stands in a text box is read by the real proofreader."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import pytest
 from PIL import Image
 
 from app import presets
+from app.history import Picture
 from app.presets import Example
 from app.serve import Options, Studio
 from app.wall import TASK_TABS
+from glmimage import metadata
+from glmimage.metadata import Settings
 from glmimage.prompting import quoted
 from glmimage.proofread import Proofreader
 from glmimage.train.marking import psnr
@@ -54,6 +59,17 @@ def apart(picture: Image.Image, small: Path) -> float:
         return psnr(np.asarray(shrunk), np.asarray(wanted.convert("RGB")))
 
 
+def painted(studio: Studio, tab: str) -> tuple[Picture, Settings]:
+    """What a tab's last job made, as it lies on the disk."""
+    assert studio.worker.wait(lambda now: tab in now.last and now.current is None, 3 * SECONDS)
+    (key,) = studio.worker.snapshot().last[tab].pictures
+    picture = studio.worker.history.find(key)
+    assert picture is not None
+    settings = metadata.read(picture.path)
+    assert settings is not None
+    return picture, settings
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.task}: {example.prompt}")
 def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any) -> None:
     tab = TASK_TABS.get(example.task, example.task)
@@ -62,12 +78,56 @@ def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any
     cards = page.locator(f"#{tab}-easel .card")
     expect(cards).to_have_count(len(offered))
     cards.nth(offered.index(example)).click()
-    assert studio.worker.wait(lambda now: tab in now.last, 3 * SECONDS)
-    (key,) = studio.worker.snapshot().last[tab].pictures
-    picture = studio.worker.history.find(key)
-    request = studio.worker.history.settings(picture).request
+    picture, settings = painted(studio, tab)
+    request = settings.request
     assert (request.task, request.seed, len(request.references)) == (example.task, example.seed, len(example.pictures))
     with Image.open(picture.path) as opened:
         made = opened.convert("RGB")
     assert apart(made, example.thumbnail) > ALIKE
     assert Proofreader().read(made, quoted(example.prompt)).right
+
+
+def test_texts_in_boxes_are_painted_and_what_is_said_of_them_is_in_the_file(studio: Studio, page: Any) -> None:
+    page.locator("#tab-regions-button").click()
+    expect(page.locator(".paper")).to_be_visible()
+    for word in ("HELLO", "QUIXOTIC"):
+        page.locator("#regions-boxes .more").press("Enter")
+        page.keyboard.type(word)
+    page.locator("#regions-scene textarea").fill("a cat at the bottom, on a blue background")
+    expect(page.locator("#regions-written .will")).to_contain_text('the text "QUIXOTIC"')
+    expect(page.locator("#regions-written .will")).to_contain_text("a cat at the bottom")
+    page.locator("#regions-paint").click()
+    picture, settings = painted(studio, "regions")
+    assert [region.text for region in settings.request.regions] == ["HELLO", "QUIXOTIC"]
+    assert settings.report is not None
+    with Image.open(picture.path) as opened:
+        assert settings.report == Proofreader().read(opened.convert("RGB"), settings.request.regions)
+    marks = page.locator(".mark")
+    expect(marks).to_have_count(2)
+    for number, line in enumerate(settings.report.lines):
+        wrong = f"Wanted {line.wanted}, reads {line.read or 'nothing to read'}"
+        said = f"{line.wanted}: reads right" if line.match else wrong
+        expect(marks.nth(number)).to_have_class(re.compile("is-right" if line.match else "is-wrong"))
+        expect(marks.nth(number)).to_have_attribute("aria-label", said)
+
+
+def test_a_picked_sketch_is_gone_on_with(studio: Studio, page: Any) -> None:
+    page.locator("#prompt textarea").fill("a sun at the top right and a sailboat at the bottom left")
+    page.locator("#create-sketch").click()
+    expect(page.locator(".is-pick")).to_have_count(6, timeout=3 * PATIENCE)
+    sketches = studio.worker.snapshot().sketched["create"].sketches
+    assert len({sketch.layout.preview for sketch in sketches}) == 6
+    page.locator(".is-pick").nth(2).click()
+    expect(page.locator("#create-paint")).to_have_text("Paint 1 picked")
+    page.locator("#create-paint").click()
+    expect(page.locator("#create-shelf .frame[data-act=choose]")).to_have_count(1, timeout=3 * PATIENCE)
+    picture, settings = painted(studio, "create")
+    assert settings.prior is not None
+    assert settings.prior.layout.preview == sketches[2].layout.preview
+    assert settings.layout_seed == sketches[2].layout_seed
+    rows, columns = settings.request.size.prior_grid
+    assert settings.prior.target.shape == (rows, columns)
+    with Image.open(picture.path) as opened:
+        shown = np.asarray(opened.convert("RGB").resize(sketches[2].image.size, Image.Resampling.LANCZOS))
+    likest = max(sketches, key=lambda sketch: psnr(np.asarray(sketch.image.convert("RGB")), shown))
+    assert likest is sketches[2], "it looks like the one that was picked"

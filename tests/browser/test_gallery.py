@@ -250,7 +250,7 @@ def test_many_are_chosen_starred_tagged_and_packed(visit: Visit, tmp_path: Path)
         assert [one["settings"]["request"]["prompt"] for one in about] == ["e", "d", "c", "b"]
         assert all(one["star"] and one["tags"] == ["set"] for one in about)
         assert archive.read(about[0]["file"]) == pictures[4].path.read_bytes()
-    page.locator(".strip-many").check()
+    page.locator(".hands .strip").check()
     with page.expect_download() as download:
         page.locator(".hands [data-act=zip]").click()
     with zipfile.ZipFile(download.value.path()) as archive:
@@ -458,16 +458,29 @@ def test_a_dropped_file_is_taken_in_and_what_is_lost_is_said(visit: Visit, tmp_p
     expect(page.locator(".told")).to_contain_text("Taken in with its settings.")
 
 
-def test_a_download_carries_everything_or_nothing(visit: Visit) -> None:
+def test_a_download_carries_everything_or_nothing_and_the_browser_remembers_which(visit: Visit) -> None:
     (picture,) = fill(visit.history, "words")
     page = enter(visit)
-    viewer = open_large(page, picture)
-    with page.expect_download() as download:
-        viewer.get_by_text("With settings").click()
-    assert Path(download.value.path()).read_bytes() == picture.path.read_bytes()
-    with page.expect_download() as download:
-        viewer.get_by_text("Pixels only").click()
-    assert metadata.read_texts(Path(download.value.path())) == {}
+
+    def downloaded() -> Path:
+        with page.expect_download() as download:
+            page.locator(".viewer").get_by_text("PNG file").locator("visible=true").click()
+        return Path(download.value.path())
+
+    open_large(page, picture)
+    assert downloaded().read_bytes() == picture.path.read_bytes()
+    page.locator(".viewer .strip").check()
+    expect(page.locator(".viewer a[download]")).to_be_hidden()
+    assert metadata.read_texts(downloaded()) == {}
+    page.reload()
+    page.get_by_role("tab", name="Gallery").click()
+    open_large(page, picture)
+    expect(page.locator(".viewer .strip")).to_be_checked()
+    assert metadata.read_texts(downloaded()) == {}
+    page.locator(".viewer .strip").uncheck()
+    page.keyboard.press("Escape")
+    pick(page, picture)
+    expect(page.locator(".hands .strip")).not_to_be_checked()
 
 
 def test_a_new_picture_appears_while_one_looks(visit: Visit) -> None:
@@ -538,8 +551,8 @@ def test_narrow_everything_is_in_reach(visit: Visit) -> None:
     expect(page.locator(".hands")).to_be_in_viewport(ratio=1)
     page.locator(".hands [data-act=unselect]").click()
     viewer = open_large(page, pictures[-1])
-    top, bottom = (viewer.locator(part).bounding_box()["y"] for part in (".large", "aside"))
-    assert top < bottom, "the picture first"
+    large, aside = (viewer.locator(part).bounding_box() for part in (".large", "aside"))
+    assert large["y"] + large["height"] <= aside["y"] + 1, "the picture first, and nothing over it"
     viewer.locator("[data-act=discard-one]").scroll_into_view_if_needed()
     expect(viewer.locator(".close")).to_be_in_viewport(ratio=1)
     assert viewer.evaluate("one => one.scrollWidth") <= NARROW[0]

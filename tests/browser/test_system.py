@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,11 @@ from app import choice as choices
 from app.choice import Choice
 from app.library import Library, Preset
 from app.serve import Options, Studio
+from glmimage import download, metadata
+from glmimage.checkpoint import read_defaults, write_defaults
+from glmimage.download import Transfer
 from tests.browser.visits import PATIENCE, PORT, WIDE, barriers, browsed, expect
+from tests.fake_hub import HUB_ID, LICENCE, FakeHub, point_to
 
 pytestmark = browsed
 SECONDS = PATIENCE / 1000
@@ -78,6 +86,92 @@ def test_what_cannot_be_loaded_says_why_and_what_was_there_paints_on(studio: Stu
     assert studio.worker.snapshot().last["create"].state == "done"
     page.locator("#tab-system-button").click()
     expect(page.locator("#system-jobs .jobs li")).to_contain_text("a cat")
+
+
+@pytest.fixture
+def held(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Half of the weights are loaded, and the rest once this is set."""
+    gate, report = threading.Event(), studio.worker.report
+
+    def follow(transfer: Transfer) -> None:
+        report(transfer)
+        if transfer.doing == "loading" and transfer.done >= transfer.total / 2:
+            assert gate.wait(3 * SECONDS)
+
+    ready(studio)
+    monkeypatch.setattr(download, "REPORT_EVERY", 0.0)
+    monkeypatch.setattr(studio.worker, "report", follow)
+    yield gate
+    gate.set()
+
+
+def choose(page: Any, checkpoint: str) -> None:
+    page.locator("#system-checkpoint textarea, #system-checkpoint input").fill(checkpoint)
+    page.locator("#system-load").click()
+
+
+def half_loaded(page: Any, name: str) -> None:
+    """The page says so in its head and on the tab."""
+    expect(page.locator(".status")).to_contain_text(re.compile(rf"Loading {name}… .+ · 5\d %"))
+    progress = page.locator("#system-progress")
+    expect(progress.get_by_role("progressbar")).to_have_attribute("aria-valuenow", re.compile(r"5\d"))
+    filled, whole = (progress.locator(one).bounding_box()["width"] for one in (".bar i", ".bar"))
+    assert 0.4 < filled / whole < 0.7
+
+
+def painted(studio: Studio, page: Any) -> str:
+    """Which checkpoint the picture says that it is from."""
+    before = len(studio.worker.history.newest(9))
+    page.locator("#tab-create-button").click()
+    page.locator("#prompt textarea").fill("a cat")
+    page.locator("#create-paint").click()
+    expect(page.locator("#create-shelf .frame[data-act=choose]")).to_have_count(before + 1, timeout=3 * PATIENCE)
+    return metadata.read(studio.worker.history.newest(1)[0].path).checkpoint
+
+
+def test_a_folder_is_loaded_before_ones_eyes_and_paints(
+    studio: Studio, page: Any, held: threading.Event, tiny: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "mine")
+    write_defaults(folder, replace(read_defaults(tiny), name="mine"))
+    choose(page, str(folder))
+    half_loaded(page, "mine")
+    expect(page.locator("#system-halt")).to_be_visible()
+    held.set()
+    expect(page.locator(".status.is-ready")).to_contain_text("mine")
+    expect(page.locator("#system-halt")).to_be_hidden()
+    assert painted(studio, page) == "mine"
+
+
+def test_a_load_is_stopped_and_what_was_there_paints_on(
+    studio: Studio, page: Any, held: threading.Event, tiny: Path
+) -> None:
+    choose(page, str(tiny))
+    half_loaded(page, "tiny")
+    page.locator("#system-halt").click()
+    held.set()
+    expect(page.locator("#system-complaint .complaint")).to_have_text("Loading was stopped; miniature goes on.")
+    expect(page.locator(".status.is-ready")).to_contain_text("miniature")
+    assert painted(studio, page) == "miniature"
+
+
+def test_a_hub_id_is_downloaded_before_ones_eyes_stopped_and_taken_up_again(
+    studio: Studio, page: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(studio)
+    with FakeHub(tiny).serving() as hub:
+        point_to(hub, tmp_path / "cache", monkeypatch)
+        hub.gate.clear()
+        choose(page, HUB_ID)
+        expect(page.locator(".status")).to_contain_text(f"Downloading {HUB_ID} (licence: {LICENCE})")
+        expect(page.locator("#system-progress .bar")).to_be_visible()
+        page.locator("#system-halt").click()
+        hub.gate.set()
+        expect(page.locator("#system-complaint .complaint")).to_have_text("Loading was stopped; miniature goes on.")
+        assert studio.worker.look() is not None, "it was never let go of"
+        choose(page, HUB_ID)
+        expect(page.locator(".status.is-ready")).to_contain_text("tiny")
+        assert painted(studio, page) == "tiny"
 
 
 def test_a_cache_is_cleared_and_nothing_else(studio: Studio, page: Any) -> None:

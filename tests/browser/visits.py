@@ -69,9 +69,9 @@ class Visit:
     strangers: list[str]
     faults: list[str]
 
-    def open(self, size: tuple[int, int] = WIDE, scheme: str = "light") -> Any:
+    def open(self, size: tuple[int, int] = WIDE, scheme: str = "light", *, touch: bool = False) -> Any:
         context = self.browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=touch, accept_downloads=True
         )
         context.set_default_timeout(PATIENCE)
         context.route(re.compile(r"^(?!http://127\.0\.0\.1[:/])https?:"), self._stranger)
