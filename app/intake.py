@@ -15,6 +15,10 @@ from app import uploads
 from app.easel import file_url
 from app.words import Words
 from glmimage.errors import PictureError
+from glmimage.pictures import LARGEST_FILE
+
+TOO_LARGE = "too large"
+"""The place that a browser names of a file that it did not even send."""
 
 
 def take(place: str, data_dir: Path) -> Path:
@@ -28,6 +32,8 @@ def arrived(place: str) -> Iterator[Path]:
     """The uploaded file that a browser says lies at `place`, as long as it is looked at. Raises PictureError."""
     from gradio.utils import get_upload_folder
 
+    if place == TOO_LARGE:
+        raise PictureError(f"The file has more than {LARGEST_FILE / 2**20:.0f} MB; choose a smaller one.")
     path = Path(place)
     folder = Path(get_upload_folder()).resolve()
     # Not the file's own resolve(): a link is no upload.

@@ -63,9 +63,9 @@ const bring = async (slot, files) => {
   const wanted = document.querySelector(`[data-slot="${slot}"]`)?.multiple ? files : files.slice(0, 1);
   if (!wanted.length) return;
   element.classList.add('is-busy');
-  const sent = await Promise.all(wanted.map((file) => upload(file).catch(() => ({}))));
+  const sent = await Promise.all(wanted.map((file) => window.atelier.sent(upload, file)));
   element.classList.remove('is-busy');
-  trigger('act', {act: `file.${slot}`, key: sent.map((one) => one.path ?? '').join('\\n'), to: ''});
+  trigger('act', {act: `file.${slot}`, key: sent.join('\\n'), to: ''});
 };
 element.addEventListener('change', (event) => {
   const {slot, change, key = ''} = event.target.dataset;

@@ -212,6 +212,7 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
     from app import presets, theme, ui
     from app.head import Head
     from app.words import browser_words
+    from glmimage.pictures import LARGEST_FILE
 
     sizes, examples = presets.usable()
     worker.visitors.shown.append(str(presets.ROOT / "assets" / "examples"))
@@ -230,6 +231,7 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
         pwa=True,
         # Not copied, for it grows with the visitors.
         allowed_paths=worker.visitors.shown,
+        max_file_size=LARGEST_FILE,
         footer_links=[],
         favicon_path=presets.ROOT / "assets" / "favicon.svg",
         run_history=False,

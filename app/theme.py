@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import canvas
 from app.presets import ROOT, Shape
+from glmimage.pictures import LARGEST_FILE
 
 STYLES = tuple(
     ROOT / "assets" / name for name in ("atelier.css", "tasks.css", "gallery.css", "board.css", "system.css")
@@ -149,5 +150,6 @@ def head(shapes: Iterable[Shape]) -> str:
         width, height = (round(14 * side / longest, 1) for side in (shape.width, shape.height))
         outlines.append(f"#tabs .shape label:nth-of-type({number})::before{{width:{width}px;height:{height}px}}")
     rules = "\n".join([*(path.read_text(encoding="utf-8") for path in STYLES), *outlines])
-    scripts = "\n".join([canvas.furnish(), *(path.read_text(encoding="utf-8") for path in SCRIPTS)])
+    largest = f"window.atelierLargest = {LARGEST_FILE};"
+    scripts = "\n".join([canvas.furnish(), largest, *(path.read_text(encoding="utf-8") for path in SCRIPTS)])
     return f"<style>{rules}</style><script>{scripts}</script>"

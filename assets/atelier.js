@@ -25,6 +25,9 @@
     // What this browser remembers under a key; with a value: from now on.
     kept: store,
     who: () => `${language}|${visitor}`,
+    // Where an uploaded file lies, for app/intake.py; '' where it did not arrive. What is too large is not even sent.
+    sent: (upload, file) => file.size > window.atelierLargest ? Promise.resolve('too large')
+      : upload(file).then(({path = ''}) => path, () => ''),
     tab: () => document.querySelector('#tabs [role="tab"][aria-selected="true"]')?.dataset.tabId ?? '',
     draft(id) {
       drafts.add(id);

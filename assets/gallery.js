@@ -198,7 +198,7 @@ async function bring(files) {
   const well = new Map(), others = [];
   let last = '';
   for (const file of files) {
-    const {path = ''} = await upload(file).catch(() => ({}));
+    const path = await window.atelier.sent(upload, file);
     const answer = await server.adopt({who: who(), path}) ?? {};
     last = answer.key ?? last;
     if (answer.error) others.push({told: answer.error, wrong: true});

@@ -54,8 +54,9 @@ def printable(path: Path | str) -> str:
 
 
 def read_picture(data: bytes, name: str = "picture", ground: str = "white") -> Image:
-    """An upright RGB picture from an untrusted file's bytes; transparency on `ground`, of an animation the first frame.
+    """An upright sRGB picture from an untrusted file's bytes; transparency on `ground`; an animation's first frame.
 
+    It carries nothing but its pixels: a colour profile is followed where it holds, and gone.
     Raises PictureError for what is no picture, is damaged, has too few or too many pixels or is longer than 4:1.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -106,10 +107,31 @@ def _flatten(picture: Image, ground: str) -> Image:
     """RGB, with transparency on `ground` and 16-bit grey scaled to 8 bits instead of clipped."""
     from PIL import Image
 
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
         low, high = (0, 65535) if picture.mode.startswith("I") else (0, 1)
         picture = picture.convert("F").point(lambda value: (value - low) * (255 / (high - low))).convert("L")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
-    return picture.convert("RGB")
+    if picture.mode not in ("RGB", "L", "CMYK"):
+        picture = picture.convert("RGB")
+    if profile:
+        picture = _in_srgb(picture, profile)
+    picture = picture.convert("RGB")
+    # Pillow writes into a file what it finds here.
+    picture.info.clear()
+    return picture
+
+
+def _in_srgb(picture: Image, profile: bytes) -> Image:
+    """The same colours without their profile; unchanged where that is damaged or of another kind of picture."""
+    from PIL import ImageCms
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        seen = ImageCms.profileToProfile(picture, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return picture
+    # None is for changes in place.
+    return seen or picture

@@ -1,7 +1,8 @@
 """The stages of one request in their order, each a generator of events that returns what the next one needs.
 
 The layouts of all pictures are drawn first, together; then each picture is painted and decoded alone, so that the
-first is done early and none depends on its neighbours. The stop flag is read at every code and every step.
+first is done early and none depends on its neighbours. The stop flag is read at every code and every step,
+and once more when a picture is decoded.
 Knows no page, no command line and no files but the references and the checkpoint.
 """
 
@@ -254,6 +255,8 @@ class Run:
         self.seconds.pop("decoding", None)
         with self.clock("decoding"), self.on_device("decoding"):
             image = latents.to_picture(self.pixels(painted))
+        # Whoever stopped it meanwhile wants no picture.
+        self.check()
         yield Progress("decoding", 1, 1, index, self.request.count)
         return image
 

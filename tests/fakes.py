@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from glmimage.errors import Stopped
-from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Result, Sketch
+from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Result, Sketch, Stage
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Layout, Request
 
@@ -88,6 +88,8 @@ class FakeEngine:
             yield Note(self.note)
         size = request.size
         steps = request.steps or 1
+        if request.references:
+            yield from self._pass("references", len(request.references), request.count, stop)
         for index in range(request.count):
             seed = request.paint_seed_of(index)
             done = draw(request.prompt, (size.width, size.height), seed)
@@ -97,6 +99,8 @@ class FakeEngine:
                 self._wait("layout", index, stop)
             if self.fault:
                 raise self.fault
+            if index == 0:
+                yield from self._pass("glyphs", 1, request.count, stop)
             for step in range(1, steps + 1):
                 yield Progress("painting", step, steps, index, request.count)
                 yield Preview(_noisy(done, 1 - step / steps, seed), "painting", index)
@@ -107,6 +111,12 @@ class FakeEngine:
             tokens = PriorTokens(np.zeros(size.prior_grid, np.int64), np.zeros(size.preview_grid, np.int64))
             seconds = {"layout": 0.4, "painting": 1.1, "decoding": 0.1}
             yield Result(done, request, index, request.layout_seed_of(index), seed, tokens, seconds, self.defaults.name)
+
+    def _pass(self, stage: Stage, total: int, count: int, stop: threading.Event) -> Iterator[Event]:
+        """A stage that is one step for all pictures."""
+        yield Progress(stage, 0, total, 0, count)
+        self._wait(stage, 0, stop)
+        yield Progress(stage, total, total, 0, count)
 
     def _wait(self, stage: str, picture: int, stop: threading.Event) -> None:
         if self._pause:

@@ -433,6 +433,24 @@ def test_stop_works_after_every_single_event(engine: Engine, tmp_path: Path) -> 
         assert all(isinstance(item, Preview) or (isinstance(item, Progress) and item.step == 0) for item in late), event
 
 
+def test_a_stop_while_a_picture_is_decoded_gives_none(engine: Engine) -> None:
+    stop = threading.Event()
+    decode = latents.decode
+
+    def decode_slowly(*args: Any, **kwargs: Any) -> torch.Tensor:
+        pixels = decode(*args, **kwargs)
+        stop.set()
+        return pixels
+
+    made: list[Event] = []
+    with mock.patch.object(latents, "decode", decode_slowly), pytest.raises(Stopped):
+        made.extend(engine.run(Request(prompt=PROMPT, width=64, height=64, steps=2), stop))
+    assert [event for event in made if isinstance(event, Result)] == []
+    last = made[-1]
+    assert isinstance(last, Progress)
+    assert (last.stage, last.step) == ("decoding", 0)
+
+
 def test_stopped_before_it_starts(engine: Engine) -> None:
     stop = threading.Event()
     stop.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib
@@ -16,12 +15,7 @@ from glmimage import pictures
 from glmimage.errors import PictureError
 from glmimage.pictures import printable, read_file, read_picture
 from tests.test_prompting import noise_picture
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.test_uploads import encoded
 
 
 def bomb(width: int, height: int) -> bytes:

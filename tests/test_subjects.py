@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from PIL import Image
 
 from app.subjects import LONGEST_NAME, SubjectError, Subjects
+from glmimage import latents, references, tasks
+from glmimage.engine import Engine
 from glmimage.errors import GLMImageError, PictureError
+from glmimage.events import Result
+from glmimage.request import Reference, Request
+from glmimage.shelf import Shelf
 
 
 @pytest.fixture
@@ -39,6 +45,40 @@ def test_a_subject_is_kept_with_its_picture(library: Subjects, picture: Path, tm
     assert (mia.name, mia.notes) == ("Mia", "wears a hat")
     with Image.open(mia.picture) as kept:
         assert (kept.size, kept.mode) == ((64, 48), "RGB")
+
+
+def scene(name: str, library: Subjects, tiny: Path) -> tuple[Result, int]:
+    """Painted by an engine that knows nothing yet; how often it had to encode a picture."""
+    subject = library.named(name)
+    assert subject is not None
+    reference = Reference(path=str(subject.picture), name=subject.name)
+    request = tasks.subjects(Request(prompt="-", width=64, height=64, steps=2), f"{name} sleeps", [reference])
+    engine = Engine.load(str(tiny), device="cpu", shelf=Shelf(library.folder.parent / "encoded"))
+    with (
+        mock.patch.object(references, "encode_codes", wraps=references.encode_codes) as codes,
+        mock.patch.object(latents, "encode", wraps=latents.encode) as pixels,
+    ):
+        (result,) = (event for event in engine.run(request) if isinstance(event, Result))
+    assert codes.call_count == pixels.call_count
+    return result, codes.call_count
+
+
+def test_the_second_use_of_a_subject_encodes_nothing(
+    library: Subjects, picture: Path, tmp_path: Path, tiny: Path
+) -> None:
+    mia = library.add("Mia", picture)
+    first, encoded = scene("Mia", library, tiny)
+    assert encoded == 1
+    later = Subjects(tmp_path / "data")
+    later.rename(mia.id, "Mina")
+    later.rename(mia.id, "Mia")
+    later.describe(mia.id, "cat")
+    again, encoded = scene("Mia", later, tiny)
+    assert encoded == 0
+    assert again.image.tobytes() == first.image.tobytes()
+    Image.new("RGB", (64, 48), "blue").save(picture)
+    library.add("Tom", picture)
+    assert scene("Tom", later, tiny)[1] == 1
 
 
 def test_names_are_of_one_subject(library: Subjects, picture: Path) -> None:

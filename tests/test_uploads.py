@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from app import uploads
 from app.uploads import take
@@ -58,10 +58,14 @@ def bomb() -> bytes:
     return deflated(bytes(2**22), 2**8)
 
 
-def jpeg() -> bytes:
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.effect_noise((200, 100), 90).convert("RGB").save(buffer, "JPEG", quality=90)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def jpeg() -> bytes:
+    return encoded(Image.effect_noise((200, 100), 90).convert("RGB"), "JPEG", quality=90)
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -77,6 +81,40 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>', "no picture"),
     "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no picture"),
 }
+
+
+def halves(left: str = "red", right: str = "blue", mode: str = "RGB") -> Image.Image:
+    picture = Image.new("RGBA", (64, 32), left)
+    picture.paste(Image.new("RGBA", (32, 32), right), (32, 0))
+    return picture.convert(mode)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    return encoded(halves(), "JPEG", exif=exif)
+
+
+ODD: dict[str, Callable[[], bytes]] = {
+    "cmyk.jpg": lambda: encoded(halves(mode="CMYK"), "JPEG"),
+    "16bit.png": lambda: encoded(Image.fromarray(np.repeat(np.uint16([[0x4000] * 32 + [0xC000] * 32]), 32, 0))),
+    "palette.png": lambda: encoded(halves(right="#0000ff00", mode="RGBA").quantize()),
+    "moving.gif": lambda: encoded(halves(), "GIF", save_all=True, append_images=[Image.new("RGB", (64, 32))] * 3),
+    "turned.jpg": turned,
+    "a.webp": lambda: encoded(halves(), "WEBP", lossless=True),
+}
+"""Pictures that are taken though few programs write them."""
+
+
+def assert_taken(kept: Path, name: str) -> None:
+    """What is kept of one of `ODD` looks as it should."""
+    ends = {"16bit.png": ((63,) * 3, (191,) * 3), "palette.png": ((255, 0, 0), (255, 255, 255))}
+    first, last = ends.get(name, ((255, 0, 0), (0, 0, 255)))
+    with Image.open(kept) as picture:
+        assert (picture.mode, picture.format, picture.info) == ("RGB", "PNG", {}), name
+        assert picture.size == ((32, 64) if name == "turned.jpg" else (64, 32)), name
+        assert picture.getpixel((5, 5)) == pytest.approx(first, abs=4), name
+        assert picture.getpixel((picture.width - 5, picture.height - 5)) == pytest.approx(last, abs=4), name
 
 
 def files(folder: Path) -> list[str]:
@@ -101,31 +139,56 @@ def save(path: Path, picture: Image.Image, **options: object) -> Path:
     return path
 
 
-def test_every_kind_of_picture_becomes_upright_rgb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ODD)
+def test_every_kind_of_picture_becomes_upright_rgb(tmp_path: Path, name: str) -> None:
+    brought = tmp_path / name
+    brought.write_bytes(ODD[name]())
+    kept = take(brought, tmp_path / "data")
+    assert kept.parent == tmp_path / "data" / "inputs"
+    assert_taken(kept, name)
+
+
+def swapped() -> bytes:
+    """The profile of an RGB in which red is blue and blue red."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return data.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"?XYZ", b"bXYZ", 1)
+
+
+def inks() -> bytes:
+    """The profile of a press whose cyan is green; every other ink gives black."""
+    # Lab of 8 bits at the corners of the four inks, of which the first changes last.
+    corners = [(0, 128, 128)] * 16
+    corners[0], corners[8] = (255, 128, 128), (118, 76, 178)
+    line = bytes(range(256))
+    unit = struct.pack(">9i", *(65536 if place % 4 == 0 else 0 for place in range(9)))
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + unit + 4 * line + bytes(sum(corners, ())) + 3 * line
+    tags = struct.pack(">I4sII", 1, b"A2B0", 128 + 16, len(table))
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    kind = struct.pack(
+        ">I4sI4s4s4s12s4s28s", 144 + len(table), b"", 0x02400000, b"prtr", b"CMYK", b"Lab ", b"", b"acsp", b""
+    )
+    return (kind + white).ljust(128, b"\0") + tags + table
+
+
+def test_a_colour_profile_is_followed_and_gone(tmp_path: Path) -> None:
     red = Image.new("RGB", (64, 32), "red")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    palette = Image.new("RGBA", (64, 32), (255, 0, 0, 0)).quantize()
-    kinds = {
-        "cmyk.jpg": save(tmp_path / "cmyk.jpg", red.convert("CMYK")),
-        "16bit.png": save(tmp_path / "16bit.png", Image.fromarray(np.full((32, 64), 0x8000, np.uint16))),
-        "palette.png": save(tmp_path / "palette.png", palette),
-        "moving.gif": save(tmp_path / "moving.gif", red, save_all=True, append_images=[Image.new("RGB", (64, 32))] * 3),
-        "turned.jpg": save(tmp_path / "turned.jpg", red, exif=exif),
-        "a.webp": save(tmp_path / "a.webp", red),
-    }
-    colours = {}
-    for name, path in kinds.items():
-        kept = take(path, tmp_path / "data")
-        assert kept.parent == tmp_path / "data" / "inputs"
-        with Image.open(kept) as picture:
-            assert (picture.mode, picture.format) == ("RGB", "PNG")
-            assert picture.size == ((32, 64) if name == "turned.jpg" else (64, 32))
-            assert not picture.info
-            colours[name] = picture.getpixel((5, 5))
-    assert colours["16bit.png"] == (127, 127, 127)
-    assert colours["palette.png"] == (255, 255, 255)
-    assert colours["moving.gif"] == (255, 0, 0)
+    cyan = Image.new("CMYK", (64, 32), (255, 0, 0, 0))
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    kinds: list[tuple[Image.Image, str, bytes, tuple[int, int, int]]] = [
+        (red, "own.png", own, (255, 0, 0)),
+        (red, "swapped.png", swapped(), (0, 0, 255)),
+        (red.convert("RGBA"), "alpha.png", swapped(), (0, 0, 255)),
+        (red.quantize(), "palette.png", swapped(), (0, 0, 255)),
+        (red, "damaged.png", swapped()[:200], (255, 0, 0)),
+        (red, "of-a-press.png", inks(), (255, 0, 0)),
+        (cyan, "inks.jpg", inks(), (0, 128, 0)),
+        (cyan, "damaged.jpg", inks()[:100], (0, 255, 255)),
+        (cyan, "of-a-screen.jpg", own, (0, 255, 255)),
+    ]
+    for picture, name, profile, wanted in kinds:
+        with Image.open(take(save(tmp_path / name, picture, icc_profile=profile), tmp_path / "data")) as kept:
+            assert (kept.mode, kept.info) == ("RGB", {}), name
+            assert kept.getpixel((5, 5)) == pytest.approx(wanted, abs=3), name
 
 
 def test_the_same_file_is_kept_once_under_its_hash(tmp_path: Path) -> None:

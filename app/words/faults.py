@@ -154,6 +154,7 @@ _PICTURES = {
     ),
     "The file {name} is not a picture that can be read; choose another.": "文件 {name} 不是可读取的图片；请另选一个。",
     "The file did not arrive; choose it again.": "文件没有传到；请重新选择。",
+    "The file has more than {size} MB; choose a smaller one.": "文件超过 {size} MB；请选择较小的文件。",
     "The picture cannot be kept in {folder} ({why}); check the data folder.": (
         "图片无法保存到 {folder}（{why}）；请检查数据文件夹。"
     ),

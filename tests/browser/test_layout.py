@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -61,13 +62,14 @@ def draw(page: Any, start: tuple[float, float], end: tuple[float, float]) -> Non
 
 
 def swipe(page: Any, *spots: tuple[float, float]) -> None:
-    """With a finger, over shares of the canvas."""
+    """With a finger, over shares of the canvas; a second from spot to spot: after a fling a tap is none."""
     paper, screen = page.locator(".paper").bounding_box(), page.context.new_cdp_session(page)
-    for number, (x, y) in enumerate(spots):
-        point = {"x": paper["x"] + x * paper["width"], "y": paper["y"] + y * paper["height"]}
-        kind = "touchMove" if number else "touchStart"
-        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
-    screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    points = [{"x": paper["x"] + x * paper["width"], "y": paper["y"] + y * paper["height"]} for x, y in spots]
+    events = [("touchMove", [point]) for point in points] + [("touchEnd", [])]
+    events[0] = ("touchStart", [points[0]])
+    for left, (kind, touched) in zip(range(len(points), -1, -1), events, strict=True):
+        event = {"type": kind, "touchPoints": touched, "timestamp": time.time() - left}
+        screen.send("Input.dispatchTouchEvent", event)
 
 
 def boxes(page: Any) -> list[dict[str, Any]]:
@@ -330,6 +332,34 @@ def test_reading_is_told_while_it_lasts(visit: Visit, monkeypatch: pytest.Monkey
     expect(page.locator("#regions-easel .what")).to_have_text("Proofreading the picture")
     done.set()
     expect(page.locator(".mark.is-right")).to_have_count(1)
+
+
+def test_a_stop_while_a_picture_is_read_keeps_it_and_tries_no_other(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    def read(self: Proofreader, image: object, wanted: Sequence[Region]) -> Report:
+        done.wait(PATIENCE / 1000)
+        return Report(tuple(Line(wanted=one.text, read="SUMER", match=False, likeness=0.8) for one in wanted))
+
+    monkeypatch.setattr(Proofreader, "read", read)
+    page = opened(visit)
+    summer(page)
+    page.locator("#regions-tries label").filter(has_text="5").click()
+    page.locator("#regions-paint").click()
+    expect(page.locator("#regions-easel .what")).to_have_text("Proofreading the picture")
+    page.locator("#regions-stop").click()
+    assert visit.studio.worker.wait(lambda now: now.current is not None and now.current.stopping, PATIENCE / 1000)
+    done.set()
+    expect(page.locator(".mark.is-wrong .badge")).to_have_text("SUMER")
+    expect(page.locator("#regions-stop")).to_be_hidden()
+    (picture,) = visit.history.newest(9)
+    settings = metadata.read(picture.path)
+    assert settings is not None
+    assert settings.report is not None
+    assert [line.read for line in settings.report.lines] == ["SUMER"]
+    assert visit.studio.worker.snapshot().last["regions"].state == "stopped"
 
 
 def test_a_reload_in_the_middle_finds_boxes_and_job(visit: Visit) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from app.words import CATALOGUE
 from glmimage import metadata
 from glmimage.errors import RequestError
 from glmimage.request import Defaults
@@ -91,13 +92,12 @@ def test_a_closed_browser_loses_nothing_and_another_sees_the_same(visit: Visit) 
     finished(second)
 
 
-@pytest.mark.parametrize("stage", ["layout", "painting", "decoding"])
+@pytest.mark.parametrize("stage", ["layout", "glyphs", "painting", "decoding"])
 def test_stop_ends_the_job(visit: Visit, stage: str) -> None:
     page = visit.open()
     visit.engine.hold(stage)
     paint(page)
-    doing = {"layout": "Sketching the layout", "painting": "Painting", "decoding": "Developing the picture"}
-    expect(page.locator(".what")).to_have_text(doing[stage])
+    expect(page.locator(".what")).to_have_text(CATALOGUE[f"stage.{stage}"][0])
     page.locator("#create-stop").click()
     expect(page.locator(".progress.is-busy")).to_have_count(0)
     expect(page.locator("#create-stop")).to_be_hidden()
@@ -159,6 +159,73 @@ def test_what_went_wrong_is_said_beside_the_prompt(visit: Visit) -> None:
     page.locator("#create-paint").click()
     finished(page)
     expect(page.locator(".complaint")).to_have_count(0)
+
+
+def fill_desk(page: Any, tab: str, picture: Path) -> None:
+    """With all that a request of that tab needs."""
+    easel = page.locator(f"#{tab}-easel input[type=file]")
+    match tab:
+        case "create":
+            page.locator("#prompt textarea").fill(PROMPT)
+        case "regions":
+            page.locator("#regions-boxes .more").click()
+            page.keyboard.type("SUMMER")
+            page.locator("#regions-scene textarea").fill("a cat")
+            expect(page.locator("#regions-written .will")).to_contain_text('a cat, the text "SUMMER"')
+        case "edit":
+            easel.set_input_files(picture)
+            expect(page.locator("#edit-easel .canvas img")).to_be_visible()
+            page.locator("#edit-instruction textarea").fill("make it green")
+        case "style":
+            easel.set_input_files(picture)
+            expect(page.locator("#style-easel .is-main img")).to_be_visible()
+            page.get_by_role("button", name="Ink").click()
+            expect(page.get_by_role("button", name="Ink")).to_have_attribute("aria-pressed", "true")
+        case "subjects":
+            easel.set_input_files(picture)
+            page.locator("#subject-name-0").locator("input, textarea").fill("Mia")
+            expect(page.locator("#subject-0 .portrait img")).to_have_attribute("alt", "Mia")
+            page.locator("#subjects-prompt textarea").fill("Mia sleeps")
+
+
+def on_desk(page: Any, tab: str) -> list[Any]:
+    """All that a person has put there; a seed that is not kept changes with every click."""
+    found: list[Any] = page.locator(f"#tab-{tab}").evaluate(
+        f"""tab => [...tab.querySelectorAll(
+          '.desk :is(textarea, select, input:not([type=file])), .desk [aria-pressed], .slot img, .portrait img, .canvas img')]
+          .filter(one => !one.closest('#{tab}-seed'))
+          .map(one => [one.value, one.checked, one.ariaPressed, one.getAttribute('src')])"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("tab", ["create", "regions", "edit", "style", "subjects"])
+def test_a_job_that_fails_is_one_line_and_the_desk_stays(visit: Visit, tab: str, tmp_path: Path) -> None:
+    Image.new("RGB", (256, 192), "red").save(tmp_path / "a.png")
+    page = visit.open()
+    page.locator(f"#tab-{tab}-button").click()
+    fill_desk(page, tab, tmp_path / "a.png")
+    complaint = page.locator(f"#{tab}-complaint .complaint")
+    before = on_desk(page, tab)
+    for fault, said in (
+        (RequestError("The sky is too blue; choose another."), "The sky is too blue; choose another."),
+        (KeyError("layers.7.weight\nmore"), "An unexpected fault while painting (KeyError)"),
+    ):
+        visit.engine.fault = fault
+        page.locator(f"#{tab}-paint").click()
+        expect(complaint).to_contain_text(said)
+        expect(complaint).to_have_count(1)
+        assert "\n" not in complaint.inner_text()
+        assert "layers" not in page.locator("body").inner_text()
+        expect(page.locator(f"#{tab}-stop")).to_be_hidden()
+        assert on_desk(page, tab) == before
+    assert visit.history.newest(1) == []
+    visit.engine.fault = None
+    page.locator(f"#{tab}-paint").click()
+    expect(page.locator(f"#{tab}-shelf .frame[data-act=choose]")).to_have_count(1)
+    expect(complaint).to_have_count(0)
+    first, _, again = visit.engine.requests
+    assert (again.task, again.prompt, again.references) == (first.task, first.prompt, first.references)
 
 
 def test_settings_of_an_older_picture_make_it_again(visit: Visit) -> None:

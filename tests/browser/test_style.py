@@ -81,6 +81,23 @@ def test_styles_are_those_that_the_checkpoint_was_taught(make_visit: Callable[..
     expect(page.locator("#style-names .calm")).to_contain_text("was taught no style by name")
 
 
+def test_a_stop_while_references_are_looked_at_keeps_them_on_the_desk(
+    visit: Visit, pictures: tuple[Path, Path]
+) -> None:
+    page = opened(visit)
+    bring(page, pictures[0])
+    page.get_by_role("button", name="Flat").click()
+    visit.engine.hold("references")
+    page.locator("#style-paint").click()
+    expect(page.locator("#style-easel .what")).to_have_text("Looking at the reference pictures")
+    page.locator("#style-stop").click()
+    expect(page.locator("#style-stop")).to_be_hidden()
+    expect(page.locator("#style-complaint .complaint")).to_have_count(0)
+    assert visit.history.newest(1) == []
+    visit.engine.release()
+    restyle(page, 1)
+
+
 def test_strength_is_the_share_that_is_painted(visit: Visit, pictures: tuple[Path, Path]) -> None:
     page = opened(visit)
     bring(page, pictures[0])

@@ -19,7 +19,8 @@ from app.serve import Options, Studio
 from glmimage import download, metadata
 from glmimage.checkpoint import read_defaults, write_defaults
 from glmimage.download import Transfer
-from tests.browser.visits import PATIENCE, PORT, WIDE, barriers, browsed, expect
+from glmimage.pictures import LARGEST_FILE
+from tests.browser.visits import NARROW, PATIENCE, PORT, WIDE, barriers, browsed, expect
 from tests.fake_hub import HUB_ID, LICENCE, FakeHub, point_to
 
 pytestmark = browsed
@@ -225,7 +226,40 @@ def test_own_presets_are_renamed_deleted_brought_back_and_carried_elsewhere(
     assert [preset.title("en") for preset in library.presets("style") if preset.own] == ["Ours <b>"] * 2
 
 
-def test_nothing_stands_in_anybodys_way(page: Any) -> None:
+def test_a_file_that_is_too_large_is_not_sent_and_told(studio: Studio, page: Any, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    said = "The file has more than 200 MB; choose a smaller one."
+    page.locator("#system-presets input[type=file]").set_input_files(large)
+    expect(page.locator("#system-presets").get_by_role("alert")).to_have_text(said)
+    page.locator("#tab-edit-button").click()
+    page.locator("#tab-edit").locator(".slot input[type=file]").first.set_input_files(large)
+    expect(page.locator("#edit-complaint .complaint")).to_have_text(said)
+    page.locator("#tab-gallery-button").click()
+    page.locator(".bring input").set_input_files(large)
+    expect(page.get_by_text(said).locator("visible=true")).to_have_count(1)
+    assert not [path for path in studio.worker.history.storage.arriving.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "light"), (NARROW, "dark")], ids=str
+)
+def test_nothing_stands_in_anybodys_way(studio: Studio, browser: Any, size: tuple[int, int], scheme: str) -> None:
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=size == NARROW
+    )
+    context.set_default_timeout(PATIENCE)
+    page = open_tab(context, studio)
     expect(page.locator("#system-plan .peaks li")).to_have_count(8)
     page.locator("#system-plan details summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0], "nothing is cut off at the side"
+    for part in ("machine", "plan", "jobs", "stored", "presets", "versions", "checkpoint", "load"):
+        box = page.locator(f"#system-{part}").bounding_box()
+        assert box["width"] > 0
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= size[0]
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+    assert (sum(light) / 3 > 128) == (scheme == "light")
     assert barriers(page) == []
+    context.close()
