@@ -192,7 +192,7 @@ def on_desk(page: Any, tab: str) -> list[Any]:
     """All that a person has put there; a seed that is not kept changes with every click."""
     found: list[Any] = page.locator(f"#tab-{tab}").evaluate(
         f"""tab => [...tab.querySelectorAll(
-          '.desk :is(textarea, select, input:not([type=file])), .desk [aria-pressed], .slot img, .portrait img, .canvas img')]
+          '.desk :is(textarea, select, input:not([type=file]), [aria-pressed]), :is(.slot, .portrait, .canvas) img')]
           .filter(one => !one.closest('#{tab}-seed'))
           .map(one => [one.value, one.checked, one.ariaPressed, one.getAttribute('src')])"""
     )
