@@ -26,6 +26,7 @@ from app.run import Painter, Worker
 from app.space import Space
 from app.visitors import Visitors
 from glmimage.errors import GLMImageError
+from glmimage.pictures import LARGEST_FILE
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -212,7 +213,6 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
     from app import presets, theme, ui
     from app.head import Head
     from app.words import browser_words
-    from glmimage.pictures import LARGEST_FILE
 
     sizes, examples = presets.usable()
     worker.visitors.shown.append(str(presets.ROOT / "assets" / "examples"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = Defaults(width=256, height=256, steps=8, guidance=1.5, min_side=128, max_side=512, name="miniature")
 PATIENCE = 120.0
+PORT = 10_000 + 50 * (os.getpid() % 400)
+"""Of this process, so that two do not meet between finding a free port and taking it; a studio tries 50."""
 COLORS = ("#3d6fd0", "#222222", "#e7a3b8", "#f2cd4c", "#5aa86c", "#f4f1ea")
 
 

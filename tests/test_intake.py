@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app import intake
-from app.serve import Options, Studio, free_port
+from app import intake, serve
+from app.serve import Options, Studio
 from app.words import Words
-from glmimage import pictures
 from glmimage.errors import PictureError
-from tests.fakes import FakeEngine
+from tests.fakes import PORT, FakeEngine
 
 
 @pytest.fixture
@@ -68,9 +67,9 @@ def test_a_slot_is_empty_or_full(tmp_path: Path) -> None:
 
 @pytest.fixture
 def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
-    monkeypatch.setattr(pictures, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(serve, "LARGEST_FILE", 1000)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    options = Options(port=free_port("127.0.0.1", 18_860), data_dir=tmp_path / "data", open_browser=False)
+    options = Options(port=PORT, data_dir=tmp_path / "data", open_browser=False)
     studio = Studio.open(options, lambda choice: FakeEngine(), lambda text: None)
     yield studio
     studio.close()

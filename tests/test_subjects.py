@@ -58,7 +58,7 @@ def scene(name: str, library: Subjects, tiny: Path) -> tuple[Result, int]:
         mock.patch.object(references, "encode_codes", wraps=references.encode_codes) as codes,
         mock.patch.object(latents, "encode", wraps=latents.encode) as pixels,
     ):
-        (result,) = (event for event in engine.run(request) if isinstance(event, Result))
+        (result,) = (event for event in engine.run(request, previews=False) if isinstance(event, Result))
     assert codes.call_count == pixels.call_count
     return result, codes.call_count
 

@@ -167,6 +167,7 @@ def fill_desk(page: Any, tab: str, picture: Path) -> None:
     match tab:
         case "create":
             page.locator("#prompt textarea").fill(PROMPT)
+            expect(page.locator("#create-styles .tile").first).to_be_visible()
         case "regions":
             page.locator("#regions-boxes .more").click()
             page.keyboard.type("SUMMER")

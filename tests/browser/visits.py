@@ -6,7 +6,6 @@ No request may leave this machine and no script may fail: the fixture checks bot
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,9 +19,9 @@ from axe_playwright_python.sync_playwright import Axe
 from app.choice import Choice
 from app.history import History
 from app.presets import ROOT
-from app.serve import PORTS_TRIED, Options, Studio
+from app.serve import Options, Studio
 from glmimage.checkpoint import write_defaults
-from tests.fakes import DEFAULTS, FakeEngine
+from tests.fakes import DEFAULTS, PORT, FakeEngine
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
@@ -33,8 +32,6 @@ browsed = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found; instal
 PATIENCE = 60_000
 """Milliseconds that a busy machine may take; nothing waits longer than it must."""
 WIDE, NARROW = (1440, 900), (390, 844)
-PORT = 10_000 + PORTS_TRIED * (os.getpid() % 400)
-"""Of this process, so that two do not meet between finding a free port and taking it."""
 PROMPT = 'a rocket and the word "MOON" on a black background'
 STILL = "*, *::before { transition: none !important; animation: none !important; }"
 """A colour that is on its way to another would be measured half-way."""
