@@ -75,11 +75,12 @@ class Controls:
 
     @property
     def _sliders(self) -> Mapping[str, gr.Slider]:
-        """What a preset may set here; and `_fields`, which are empty where they are the checkpoint's own."""
+        """What a preset may set here, and always has a value."""
         return {"steps": self.steps, "guidance": self.guidance}
 
     @property
     def _fields(self) -> Mapping[str, gr.Textbox]:
+        """What a preset may set, too; empty where it is left to the checkpoint."""
         return {"temperature": self.temperature, "top_p": self.top_p}
 
     def request(self, prompt: str, values: Values, defaults: Defaults) -> Request:

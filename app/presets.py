@@ -9,13 +9,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from glmimage.errors import GLMImageError
 from glmimage.geometry import PRIOR_CELL, Size
-from glmimage.request import Defaults
+from glmimage.request import Defaults, Request
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "presets"
@@ -111,6 +111,10 @@ class Example:
 
     def title(self, language: str) -> str:
         return self.said.get(language, self.prompt)
+
+    def seeded(self, request: Request) -> Request:
+        """The request with this seed alone, whatever seeds are kept on the desk."""
+        return replace(request, seed=self.seed, layout_seed=None)
 
 
 def usable(folder: Path = FOLDER) -> tuple[Sizes, tuple[Example, ...]]:

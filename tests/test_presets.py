@@ -14,12 +14,12 @@ import pytest
 from app import preset_list, presets
 from app.library import Library
 from app.presets import PresetError
-from app.serve import Options, Studio, free_port
+from app.serve import Options, Studio
 from app.words import Words
 from glmimage.geometry import Size
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Request
-from tests.fakes import FakeEngine
+from tests.fakes import PORT, FakeEngine
 
 SMALL = Defaults(width=256, height=256, min_side=128, max_side=512, name="small")
 LARGE = Defaults(name="large")
@@ -125,7 +125,7 @@ def test_broken_files_are_named_and_the_studio_starts_without_them(
         assert f"{name} 无法读取" in told
 
     monkeypatch.setattr(presets, "usable", partial(presets.usable, folder))
-    options = Options(port=free_port("127.0.0.1", 17_860), data_dir=tmp_path / "data", open_browser=False)
+    options = Options(port=PORT, data_dir=tmp_path / "data", open_browser=False)
     studio = Studio.open(options, lambda choice: FakeEngine(), lambda text: None)
     try:
         with urllib.request.urlopen(studio.url, timeout=60) as answer:
@@ -134,3 +134,8 @@ def test_broken_files_are_named_and_the_studio_starts_without_them(
         assert f"label:nth-of-type({len(sizes.shapes) + 1})" not in page
     finally:
         studio.close()
+
+
+def test_an_example_has_its_own_seed_alone() -> None:
+    seeded = presets.Example(seed=7).seeded(Request(prompt="a cat", seed=3, layout_seed=5))
+    assert (seeded.seed, seeded.layout_seed_of(0), seeded.paint_seed_of(0)) == (7, 7, 7)

@@ -283,7 +283,7 @@ class Edit:
             return self._wall.say(visit, values, str(error))
         shown = self._take(visit, values, source) | {self._instruction: example.prompt, self._part: False}
         now = {**values, **shown}
-        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        request, updates = self._wall.submit(visit, now, lambda: example.seeded(self._asked(visit, now)))
         return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _take(self, visit: Visit, values: Values, source: Path | None) -> Updates:

@@ -253,7 +253,7 @@ class Style:
         changes: Updates = {self._content: content, self._like: like, self._chosen: example.style, self._strength: 1}
         shown = self._turn(visit, values, changes)
         now = {**values, **shown}
-        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        request, updates = self._wall.submit(visit, now, lambda: example.seeded(self._asked(visit, now)))
         return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _turn(self, visit: Visit, values: Values, changes: Updates) -> Updates:

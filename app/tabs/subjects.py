@@ -323,7 +323,7 @@ class Subjects:
         now = {**values, self._prompt: example.prompt}
         shown = self._deal(visit, now, cast_now) | {self._prompt: example.prompt}
         now |= shown
-        request, updates = self._wall.submit(visit, now, lambda: replace(self._asked(visit, now), seed=example.seed))
+        request, updates = self._wall.submit(visit, now, lambda: example.seeded(self._asked(visit, now)))
         return shown | updates | ({} if request is None else {self._controls.seed: request.seed})
 
     def _arrive(self, visit: Visit, values: Values, uploads: Sequence[str]) -> Updates:

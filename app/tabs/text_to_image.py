@@ -228,8 +228,8 @@ class TextToImage:
         return updates | {self._wall.paint: self._tell(visit, changed)[self._wall.paint]}
 
     def _paint_example(self, visit: Visit, values: Values, example: Example) -> Updates:
-        plain = {**values, self._style: "", self._layout: "", self._controls.repainted: None}
-        updates = self._submit(visit, plain, lambda: replace(self._asked(example.prompt, plain), seed=example.seed))
+        plain = {**values, self._style: "", self._layout: ""}
+        updates = self._submit(visit, plain, lambda: example.seeded(self._asked(example.prompt, plain)))
         shown = {
             self._prompt: example.prompt,
             self._style: "",
