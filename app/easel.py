@@ -363,7 +363,10 @@ def _acts(picture: Picture, settings: bool, place: Place, words: Words) -> str:
         for act, to, text in buttons
     )
     name = escape(picture.path.name)
-    return f'{made}<a href="{file_url(picture.path)}" download="{name}">{escape(words("act.download"))}</a>'
+    return (
+        f'{made}<a href="{file_url(picture.path)}" download="{name}" data-key="{key}"'
+        f' data-bare="{escape(words("act.bare"))}">{escape(words("act.download"))}</a>'
+    )
 
 
 def facts(settings: Settings, words: Words) -> list[str]:

@@ -26,6 +26,18 @@ from glmimage.request import Request
 TASK_TABS = {"text": "create"}
 """Where the settings of a picture belong; other tasks have the names of their tabs."""
 
+BARE = """
+element.addEventListener('click', async (event) => {
+  const link = event.target.closest('a[data-bare]');
+  if (!link || !window.atelier.bare()) return;
+  event.preventDefault();
+  const {error, url, name} = await server.bare({who: window.atelier.who(), key: link.dataset.key}) ?? {};
+  if (url) window.atelier.save(url, name);
+  if (error) link.replaceWith(Object.assign(document.createElement('span'), {role: 'alert', textContent: error}));
+});
+"""
+"""Where pictures leave without their settings, the link under one saves it so."""
+
 Act = Callable[[str, str, Visit, Values], Updates | None]
 Beside = Callable[[Visit, Values], Updates]
 Drawing = Callable[[Values], Mapping[str, Any]]
@@ -77,6 +89,16 @@ class Wall:
     def hang(self) -> None:
         """Makes picture and strip in the column that is open."""
         words, snapshot, history = Words(), self._page.worker.snapshot(), self._page.worker.history
+
+        def bare(ask: Mapping[str, object]) -> dict[str, str]:
+            """The picture as pixels alone, for download."""
+            visit = self._page.visit({self._page.who: str(ask.get("who", ""))})
+            try:
+                path = visit.history.bare(str(ask.get("key", "")))
+            except GLMImageError as error:
+                return {"error": visit.words.said(str(error))}
+            return {"url": easel.file_url(path), "name": path.name}
+
         self.easel = gr.HTML(
             easel.progress_area(snapshot, easel.Place(self._tab), words)
             if self._hanging.bare
@@ -88,7 +110,8 @@ class Wall:
         )
         self.shelf = gr.HTML(
             easel.shelf(snapshot, history, easel.Place(self._tab), words),
-            js_on_load=CLICKS,
+            js_on_load=CLICKS + BARE,
+            server_functions=[bare],
             apply_default_css=False,
             elem_classes="shelf-part",
             elem_id=f"{self._tab}-shelf",

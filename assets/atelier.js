@@ -25,6 +25,18 @@
     // What this browser remembers under a key; with a value: from now on.
     kept: store,
     who: () => `${language}|${visitor}`,
+    // Whether pictures leave without their settings; with a value: from now on.
+    bare(on) {
+      if (on !== undefined) store('strip', on ? 'yes' : 'no');
+      document.documentElement.classList.toggle('is-bare', store('strip') === 'yes');
+      return store('strip') === 'yes';
+    },
+    save(url, name) {
+      const link = Object.assign(document.createElement('a'), {href: url, download: name});
+      document.body.append(link);
+      link.click();
+      link.remove();
+    },
     // Where an uploaded file lies, for app/intake.py; '' where it did not arrive. What is too large is not even sent.
     sent: (upload, file) => file.size > window.atelierLargest ? Promise.resolve('too large')
       : upload(file).then(({path = ''}) => path, () => ''),
@@ -35,6 +47,7 @@
     },
   };
 
+  window.atelier.bare();
   document.addEventListener('input', (event) => keep(event.target.closest?.('.draft textarea')));
   addEventListener('pagehide', keepAll);
 

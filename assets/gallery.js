@@ -7,7 +7,7 @@ const chosen = new Set();
 const LARGEST = 500;
 const faces = new WeakMap();  // shot -> how the studio sent it
 let cursor = '', busy = false, near = false, turn = 0, anchor = '', opened = '', from = null, again = 0, drawn = null;
-let bare = window.atelier.kept('strip') === 'yes';
+let bare = window.atelier.bare();
 let shots, viewer, hands, told, sieve, tools, end, search;
 
 const ask = async (name, more = {}) => {
@@ -186,11 +186,7 @@ async function star(key) {
 
 async function pack(keys, strip) {
   const answer = await ask('pack', {keys, strip});
-  if (answer.error) return;
-  const link = Object.assign(document.createElement('a'), {href: answer.url, download: answer.name});
-  document.body.append(link);
-  link.click();
-  link.remove();
+  if (!answer.error) window.atelier.save(answer.url, answer.name);
 }
 
 async function bring(files) {
@@ -341,7 +337,7 @@ element.addEventListener('input', (event) => {
 element.addEventListener('change', (event) => {
   const {target} = event;
   if (target.matches('.since, .until')) filter({[target.className]: target.value});
-  if (target.matches('.strip')) { strip(target.checked); window.atelier.kept('strip', bare ? 'yes' : 'no'); }
+  if (target.matches('.strip')) { strip(target.checked); window.atelier.bare(bare); }
   if (target.matches('select.preset')) filter({preset: target.value});
   if (target.matches('.bring input')) { bring([...target.files]); target.value = ''; }
 });

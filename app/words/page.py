@@ -54,6 +54,7 @@ WORDS = {
     "act.use": ("Use settings", "使用其设置"),
     "act.repaint": ("Repaint", "重新绘制"),
     "act.download": ("Download", "下载"),
+    "act.bare": ("pixels only", "仅像素"),
     "act.send.create": ("Create", "创作"),
     "act.send.regions": ("Lay out text", "排版文字"),
     "act.send.edit": ("Edit", "编辑"),

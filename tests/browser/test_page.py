@@ -292,6 +292,50 @@ def test_the_download_is_the_stored_file(visit: Visit) -> None:
     assert Path(download.value.path()).read_bytes() == picture.path.read_bytes()
 
 
+def test_the_download_has_pixels_alone_where_the_browser_was_told_so(visit: Visit) -> None:
+    page = visit.open()
+    paint(page)
+    finished(page)
+    (picture,) = visit.history.newest(9)
+    link = page.locator("#create-shelf a[download]")
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator(".shot img").click()
+    page.locator(".viewer .strip").check()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Create").click()
+
+    def said() -> str:
+        return str(link.evaluate("one => getComputedStyle(one, '::after').content"))
+
+    assert "pixels only" in said(), "what will be downloaded is said before"
+    with page.expect_download() as download:
+        link.click()
+    bare = Path(download.value.path())
+    assert metadata.read_texts(bare) == {}
+    with Image.open(bare) as sent, Image.open(picture.path) as stored:
+        assert sent.tobytes() == stored.tobytes()
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator(".shot img").click()
+    page.locator(".viewer .strip").uncheck()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Create").click()
+    assert said() == "none"
+    with page.expect_download() as download:
+        link.click()
+    assert Path(download.value.path()).read_bytes() == picture.path.read_bytes()
+
+
+def test_a_bare_download_of_a_picture_that_is_gone_says_so(visit: Visit) -> None:
+    page = visit.open()
+    paint(page)
+    finished(page)
+    page.evaluate("window.atelier.bare(true)")
+    (picture,) = visit.history.newest(9)
+    picture.path.unlink()
+    page.locator("#create-shelf a[download]").click()
+    expect(page.locator("#create-shelf [role=alert]")).to_contain_text("no longer there")
+
+
 def test_ctrl_enter_paints(visit: Visit) -> None:
     page = visit.open()
     page.locator("#prompt textarea").fill("a cat")
