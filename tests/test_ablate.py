@@ -28,6 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("codes", {"loss", "loss of stickers", "steps"}),
         ("preview", {"a sticker in its place", "the right thing in its place", "steps"}),
+        ("embeddings", {"loss", "loss of stickers", "steps"}),
         ("conditions", {"words", "ned", "kept, dB"}),
     ],
 )
@@ -40,7 +41,7 @@ def test_an_ablation_from_end_to_end(small: None, tiny, name: str, figures: set[
 
 
 def test_an_unknown_ablation_is_one_sentence(tiny):
-    with pytest.raises(TrainingError, match="choose one of: codes, preview, conditions"):
+    with pytest.raises(TrainingError, match="choose one of: codes, preview, embeddings, conditions"):
         ablate("lunch", Stack.load(tiny), discs(), 1)
 
 

@@ -1,6 +1,7 @@
 """A LoRA trains, is stored as peft does, and changes what the engine paints; what is not one is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,26 @@ def test_training_lowers_the_loss_on_its_pictures(tiny: Path, pictures: Path, tr
     after = losses(stack)
     assert after[0] < before[0] - 0.1
     assert after[1] < before[1]
+
+
+def test_what_is_to_be_kept_is_learned_from_too(tiny: Path, pictures: Path, tmp_path: Path):
+    known = tmp_path / "known"
+    known.mkdir()
+    Image.new("RGB", (64, 64), "white").save(known / "white.png")
+    (known / "white.txt").write_text("nothing on white", encoding="utf-8")
+
+    def lost(preserve: Path | None) -> tuple[float, float]:
+        """Of the prior: on what is new, on what is to be kept."""
+        stack, output = Stack.load(tiny), tmp_path / f"adapter-{preserve is None}"
+        schedules = {"prior": replace(FAST, steps=60, batch=4)}
+        list(lora.learn(stack, pictures, schedules, output, output / "runs", 4, preserve))
+        with torch.no_grad():
+            new = [item for item in lora.prepare(stack, pictures) if item.size.width == item.size.height]
+            return lora.prior_loss(stack, new).item(), lora.prior_loss(stack, lora.prepare(stack, known)).item()
+
+    alone, beside = lost(None), lost(known)
+    assert beside[1] < alone[1] - 1
+    assert beside[0] < alone[0] + 0.1, "and still learns what is new"
 
 
 def test_the_engine_paints_with_it(tiny: Path, trained: Path):

@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     world.add_argument("--count", type=int, default=24)
     lora = commands.add_parser("lora", help="teach a checkpoint a folder of captioned pictures (fox.png, fox.txt)")
     lora.add_argument("folder", type=Path)
+    lora.add_argument(
+        "--preserve", type=Path, metavar="FOLDER", help="captioned pictures of what it knows and is to keep"
+    )
     lora.add_argument("--part", default="both", choices=("prior", "decoder", "both"))
     lora.add_argument("--checkpoint", default="miniature")
     lora.add_argument("--output", type=Path, required=True, help="folder for the adapter, in peft's format")
@@ -70,10 +73,13 @@ def parser() -> argparse.ArgumentParser:
     lora.add_argument("--rate", type=float, help="of learning, in place of the recipe's")
     lora.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
     ablate = commands.add_parser("ablate", help="what single decisions of the recipe are worth, in small")
-    ablate.add_argument("name", choices=("codes", "preview", "conditions"))
+    ablate.add_argument("name", choices=("codes", "preview", "embeddings", "conditions"))
     ablate.add_argument("--minutes", type=float, default=20.0, help="of processor time, for all that it trains (20)")
     ablate.add_argument("--checkpoint", default="miniature", help="whose tokenizer, decoder and prompts it takes")
     ablate.add_argument("--output", type=Path, help="folder for NAME.json and NAME.md (ablations in the work folder)")
+    probe = commands.add_parser("probe", help="what single codes tell by a linear probe, codes in use, perplexity")
+    probe.add_argument("--checkpoint", type=Path, help="a folder (default: what the work folder has learned so far)")
+    probe.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     glance = commands.add_parser("glance", help="what the prior's codes say, read without painting: a minute, no OCR")
     glance.add_argument("--checkpoint", type=Path, help="a folder (default: what the work folder has learned so far)")
     glance.add_argument("--cases", type=int, default=100)
@@ -149,6 +155,15 @@ def run(arguments: argparse.Namespace) -> int:
         world, art = WORLDS[arguments.level], load_art(work)
         samples = glance.glance_samples(world, arguments.cases, arguments.task)
         print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, art)))
+        return 0
+    if arguments.command == "probe":
+        from glmimage.train import recipe
+        from glmimage.train.probe import probe
+        from glmimage.train.world import WORLDS
+
+        start = arguments.checkpoint
+        parts = recipe.parts_of(start) if start else recipe.trained_parts(work, arguments.start)
+        print(json.dumps(probe(parts.vision_language_encoder, load_art(work), WORLDS[arguments.level])))
         return 0
     if arguments.command == "evaluate":
         from glmimage.adapters import Adapter
@@ -230,7 +245,9 @@ def train_lora(arguments: argparse.Namespace, work: Path) -> int:
     stack = Stack.load(checkpoint.find(arguments.checkpoint))
     output: Path = arguments.output
     runs = work / "lora" / output.resolve().name
-    for part, folder in lora.learn(stack, arguments.folder, schedules, output, runs, arguments.rank):
+    for part, folder in lora.learn(
+        stack, arguments.folder, schedules, output, runs, arguments.rank, arguments.preserve
+    ):
         print(f"the {part}'s adapter is in {folder}", flush=True)
     return 0
 
@@ -256,11 +273,13 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
         recipe.load_vae(work, parts, needed=start is None)
         train_vae_decoder(parts.vae, work, load_art(work), schedule)
     elif stage == "tokenizer":
-        from glmimage.train.tokenizer import reading_report, train_tokenizer
+        from glmimage.train.probe import probe
+        from glmimage.train.tokenizer import train_tokenizer
+        from glmimage.train.world import SMALL
 
         model, art = parts.vision_language_encoder.model, load_art(work)
-        done = train_tokenizer(model.visual, model.vqmodel, work, art, schedule)
-        print(json.dumps(reading_report(model.visual, model.vqmodel, done.modules["reader"], art)))
+        train_tokenizer(model.visual, model.vqmodel, work, art, schedule)
+        print(json.dumps(probe(parts.vision_language_encoder, art, SMALL)))
     elif stage == "prior":
         from glmimage.train.prior import train_prior
 

@@ -4,12 +4,13 @@
 |---|---|---|
 | codes | is what semantic codes say easier to learn? | the checkpoint's codes; as many codes of reconstruction alone |
 | preview | does a preview grid help to put things in their place at 512 px? | none; with it; at a higher weight |
+| embeddings | may the text's embeddings stay as they are after a first alignment? | trained on; frozen |
 | conditions | what does the decoder take from glyphs and references? | with; without |
 
-`codes` and `preview` train reduced priors from nothing, each arm twice from other seeds, for equal processor time (not
-time on the clock: the machine may be busy). Codes of reconstruction alone are the k-means centres of the cells' pixels,
-which is where a quantizer ends whose only aim is to redraw its cell. `conditions` paints with the checkpoint from the
-codes of true pictures, and gives the spread between halves of the cases.
+`conditions` paints with the checkpoint from the codes of true pictures, and gives the spread between halves of the
+cases. The others train reduced priors from nothing, each arm twice from other seeds, for equal processor time (not time
+on the clock: the machine may be busy). Codes of reconstruction alone are the k-means centres of the cells' pixels,
+which is where a quantizer ends whose only aim is to redraw its cell.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ DRAWN = 24
 """Pictures drawn for each arm of `preview`."""
 PAINTED = 40
 """Pictures painted for each arm of `conditions`."""
+ALIGNED = 0.2
+"""Share of an arm's time after which its text embeddings are frozen."""
 FEW_THINGS = replace(SMALL, things=SMALL.things[:8], grids={(16, 16): 1})
 """At 512 px, small enough to be learned within the budget."""
 
@@ -153,16 +156,30 @@ def _scenes(split: str, count: int, world: World) -> list[Scene]:
     return [sample_scene(scene_rng(split, index), split == "evaluate", 0.0, world) for index in range(count)]
 
 
-def _train(data: _Data, stack: Stack, seconds: float, seed: int, weights: Sequence[float]) -> tuple[Any, int]:
+def _train(
+    data: _Data, stack: Stack, seconds: float, seed: int, weights: Sequence[float], aligned: float = 1.0
+) -> tuple[Any, int]:
+    """`aligned`: share of the time after which the text's embeddings stay as they are."""
     model = _reduced(stack, seed)
+    text = model.model.language_model.embed_tokens.weight.detach()[model.config.vq_config.num_embeddings :]
+    start, kept = time.process_time(), text.clone()
+
+    def freeze() -> None:
+        # One matrix holds the codes' embeddings, too, which go on learning; so the text's are put back.
+        if time.process_time() - start < aligned * seconds:
+            kept.copy_(text)
+        else:
+            text.copy_(kept)
 
     def loss_of(rng: random.Random) -> Tensor:
+        freeze()
         losses = data.losses(model, rng.sample(range(len(data.scenes)), BATCH), rng)
         parts = [weight * loss.sum() for weight, loss in zip(weights, losses, strict=True)]
         total = sum(weight * loss.numel() for weight, loss in zip(weights, losses, strict=True))
         return torch.stack(parts).sum() / total
 
     steps = fit(model, loss_of, seconds, seed)
+    freeze()
     return model.eval(), steps
 
 
@@ -177,24 +194,34 @@ def _codes(stack: Stack, art: Art, seconds: float) -> Table:
     redrawn = pixel_codes(pictures, count, SCENES)
     arms: dict[str, dict[str, list[float]]] = {}
     for name, codes in (("semantic", semantic), ("reconstruction", redrawn)):
-        arm = arms[name] = {"loss": [], "loss of stickers": [], "steps": []}
-        data = _Data(scenes[:SCENES], [codes[:SCENES]], stack.processor)
-        unseen = _Data(scenes[SCENES:], [codes[SCENES:]], stack.processor)
-        things = torch.from_numpy(np.stack([labels(scene)[0] > 0 for scene in scenes[SCENES:]])).flatten(1)
+        arm = arms[name] = {}
+        data, unseen = _divided(scenes, codes, stack)
         for seed in SEEDS:
             model, steps = _train(data, stack, seconds / 4, seed, [1.0])
-            with torch.no_grad():
-                losses = torch.cat(
-                    [
-                        unseen.losses(model, range(first, first + BATCH), random.Random(first), held_out=True)[0]
-                        for first in range(0, HELD_OUT, BATCH)
-                    ]
-                )
-            arm["loss"].append(losses.mean().item())
-            arm["loss of stickers"].append(losses[things].mean().item())
-            arm["steps"].append(float(steps))
+            _note(arm, model, unseen, steps)
     about = f"{count} codes in use, nats a code on prompts and scenes never trained on, {_time(seconds / 4)} an arm"
     return Table("codes", f"{about}, two seeds", arms)
+
+
+def _divided(scenes: list[Scene], codes: Tensor, stack: Stack) -> tuple[_Data, _Data]:
+    """(to learn from, held out)."""
+    return (
+        _Data(scenes[:SCENES], [codes[:SCENES]], stack.processor),
+        _Data(scenes[SCENES:], [codes[SCENES:]], stack.processor),
+    )
+
+
+@torch.no_grad()
+def _note(arm: dict[str, list[float]], model: Any, unseen: _Data, steps: int) -> None:
+    things = torch.from_numpy(np.stack([labels(scene)[0] > 0 for scene in unseen.scenes])).flatten(1)
+    losses = torch.cat(
+        [
+            unseen.losses(model, range(first, first + BATCH), random.Random(first), held_out=True)[0]
+            for first in range(0, len(unseen.scenes), BATCH)
+        ]
+    )
+    for figure, value in (("loss", losses.mean()), ("loss of stickers", losses[things].mean()), ("steps", steps)):
+        arm.setdefault(figure, []).append(float(value))
 
 
 def pixel_codes(pictures: Sequence[np.ndarray], count: int, learned_from: int, rounds: int = 6) -> Tensor:
@@ -221,6 +248,23 @@ def pixel_codes(pictures: Sequence[np.ndarray], count: int, learned_from: int, r
 def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
     power = (centres**2).sum(1)
     return torch.cat([(power - 2 * part @ centres.T).argmin(1) for part in vectors.split(4096)])
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
+
+
+def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
+    scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
+    codes = torch.stack([torch.from_numpy(true_codes(stack.prior, render(scene, art))) for scene in scenes])
+    data, unseen = _divided(scenes, codes, stack)
+    arms: dict[str, dict[str, list[float]]] = {}
+    for name, aligned in (("trained on", 1.0), (f"frozen after {ALIGNED:.0%}", ALIGNED)):
+        arm = arms[name] = {}
+        for seed in SEEDS:
+            model, steps = _train(data, stack, seconds / 4, seed, [1.0], aligned)
+            _note(arm, model, unseen, steps)
+    about = f"text embeddings; nats a code on prompts and scenes never trained on, {_time(seconds / 4)} an arm"
+    return Table("embeddings", f"{about}, two seeds", arms)
 
 
 # -- preview -----------------------------------------------------------------------------------------------------------
@@ -361,5 +405,6 @@ def _time(seconds: float) -> str:
 ABLATIONS: Mapping[str, Callable[[Stack, Art, float], Table]] = {
     "codes": _codes,
     "preview": _preview,
+    "embeddings": _embeddings,
     "conditions": _conditions,
 }

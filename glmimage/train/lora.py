@@ -4,6 +4,9 @@ The folder holds pictures and, beside each, a text file of the same name with it
 pictures out (their codes from their captions), the decoder to paint them (from their codes and quoted words). What is
 learned is written in peft's own format, as `glmimage.adapters` and peft read it.
 
+Twenty pictures of one thing also teach that everything looks like it. A second folder, of what the checkpoint knows and
+is to keep, prevents that: half of each batch comes from there (prior preservation, DreamBooth, arXiv:2208.12242).
+
 As in stage 4, the preview grid is the target grid brought to the preview's size.
 """
 
@@ -47,6 +50,8 @@ TARGETS: Mapping[Component, str] = {
 """The layers that learn: attention and feed-forward."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_CAPTION = 4000
+PRESERVED = 0.5
+"""Share of a batch that comes from what is to be kept, where there is such a folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +175,13 @@ def decoder_loss(stack: Stack, items: Sequence[Captioned], generator: torch.Gene
 
 
 def train_lora(
-    stack: Stack, part: Component, items: Sequence[Captioned], work: Path, schedule: Schedule, rank: int
+    stack: Stack,
+    part: Component,
+    items: Sequence[Captioned],
+    work: Path,
+    schedule: Schedule,
+    rank: int,
+    preserve: Sequence[Captioned] = (),
 ) -> None:
     """Trains one part's adapter, which is then inside its module; resumable like every stage."""
     module: nn.Module = {"prior": stack.prior, "decoder": stack.decoder}[part]
@@ -183,20 +194,30 @@ def train_lora(
     )
     run = Run(f"lora-{part}", work, {"lora": learned}, schedule)
     run.resume()
-    by_size: dict[Size, list[Captioned]] = {}
-    for item in items:
-        by_size.setdefault(item.size, []).append(item)
+    new, known = _by_size(items), _by_size(preserve)
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
-        alike = by_size[rng.choice(items).size]
-        chosen = rng.sample(alike, min(schedule.batch, len(alike)))
+        size = rng.choice(items).size
+        kept = _some(known.get(size, ()), round(schedule.batch * PRESERVED), rng)
+        chosen = _some(new[size], schedule.batch - len(kept), rng) + kept
         run.batch = {str(index): item.codes for index, item in enumerate(chosen)}
         with torch.autocast(stack.device.type, torch.bfloat16):
             loss = prior_loss(stack, chosen) if part == "prior" else decoder_loss(stack, chosen, generator)
         return loss, {}
 
     run.train(loss_of)
+
+
+def _by_size(items: Sequence[Captioned]) -> dict[Size, list[Captioned]]:
+    found: dict[Size, list[Captioned]] = {}
+    for item in items:
+        found.setdefault(item.size, []).append(item)
+    return found
+
+
+def _some(items: Sequence[Captioned], count: int, rng: random.Random) -> list[Captioned]:
+    return rng.sample(items, min(count, len(items)))
 
 
 def _config(part: Component, rank: int) -> LoraConfig:
@@ -226,15 +247,21 @@ SCHEDULES: Mapping[Component, Schedule] = {
 
 
 def learn(
-    stack: Stack, folder: Path, schedules: Mapping[Component, Schedule], output: Path, work: Path, rank: int
+    stack: Stack,
+    folder: Path,
+    schedules: Mapping[Component, Schedule],
+    output: Path,
+    work: Path,
+    rank: int,
+    preserve: Path | None = None,
 ) -> Iterator[tuple[Component, Path]]:
     """Trains and writes an adapter for each part of `schedules`; yields each when it is written.
 
     One part is written into `output` itself, two into folders of it.
     """
-    items = prepare(stack, folder)
+    items, kept = prepare(stack, folder), prepare(stack, preserve) if preserve else []
     for part, schedule in schedules.items():
-        train_lora(stack, part, items, work, schedule, rank)
+        train_lora(stack, part, items, work, schedule, rank, kept)
         target = output if len(schedules) == 1 else output / FOLDERS[part]
         save_lora(stack, part, target, rank)
         yield part, target

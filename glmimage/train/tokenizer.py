@@ -282,28 +282,3 @@ def reading_losses(
         if there.any():
             hits[name] = (logits.argmax(-1) == wanted)[there].float().mean().item()
     return losses, hits
-
-
-@torch.no_grad()
-def reading_report(
-    visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, reader: nn.Module, art: Art, count: int = 512
-) -> dict[str, float]:
-    """On scenes that training never saw: what single codes tell, codes in use and their perplexity."""
-    totals: dict[str, list[float]] = {}
-    used = torch.zeros(vqvae.config.num_embeddings)
-    for start in range(0, count, 128):
-        pixels, grid = batch_of("evaluate", start, 128, art)
-        codes = encode(visual, vqvae, pixels).flatten()
-        vectors = F.normalize(vqvae.quantize.embedding.weight[codes], dim=-1)
-        said, redrawn = reader(vectors)
-        target = patches(pixels, visual.config.patch_size).flatten(0, 1)
-        _, hits = reading_losses(said, redrawn, grid, target, cell_weights(grid))
-        for name, value in hits.items():
-            totals.setdefault(name, []).append(value)
-        used += torch.bincount(codes, minlength=len(used))
-    share = used[used > 0] / used.sum()
-    report = {name: sum(values) / len(values) for name, values in totals.items()}
-    return report | {
-        "codes_used": float((used > 0).sum()),
-        "perplexity": float(torch.exp(-(share * share.log()).sum())),
-    }
