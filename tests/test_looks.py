@@ -66,20 +66,6 @@ def test_a_subject_s_cells_look_at_its_parts():
     assert (found != looks.NOWHERE).sum() == 8
 
 
-def test_ahead_is_what_begins_next_in_reading_order():
-    words = (Word("HI", "red", 4, 5), Word("CATS", "red", 4, 0))
-    rows, cols = looks.ahead(Scene("white", (Thing("cat", "flat", 2, 2, 2),), words)).view(2, 2, 64)[1]
-    begins = list(zip(rows.tolist(), cols.tolist(), strict=True))
-    assert begins[: 4 * 8 + 1] == [(5, 1)] * 33
-    assert begins[33 : 4 * 8 + 6] == [(5, 6)] * 5
-    assert begins[4 * 8 + 6 :] == [(0, 0)] * 26
-    things = looks.ahead(Scene("white", (Thing("cat", "flat", 2, 2, 2),), words))[:2].view(2, 64)
-    assert (things[:, : 2 * 8 + 3] == 3).all()
-    assert not things[:, 2 * 8 + 3 :].any()
-    with pytest.raises(ValueError, match="larger than 16"):
-        looks.ahead(Scene("white", (), (), (17, 8)))
-
-
 def test_what_is_missed_falls_as_the_look_is_right():
     key = torch.eye(4)[None] * 10
     query = torch.zeros(1, 4, 4)
@@ -119,12 +105,6 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
     names = processor.tokenizer.convert_ids_to_tokens
     read = seen = 0
     for index, row in enumerate(rows):
-        coming = looks.ahead(samples[row].scene).flatten(1)
-        for code, said in zip(batch.wanted[index] - 1000, batch.ahead[index].T, strict=True):
-            assert (said == coming[:, code]).all() or (said == looks.NOWHERE).all()
-        # All of the target, and of the preview what does not repeat; a short step leaves out first codes of rows.
-        told = (batch.ahead[index][0] != looks.NOWHERE).sum()
-        assert told == (64 if task != "regions" else 64 + 64 if full else 63 + 57)
         grid = labels(samples[row].scene)[3].ravel()
         for code, letter, cell in zip(
             batch.wanted[index] - 1000, batch.looks["letter"][index], batch.looks["cell"][index], strict=True

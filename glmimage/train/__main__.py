@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--steps", type=int, help="length of the run, in place of the recipe's")
             command.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
+            command.add_argument(
+                "--rate", type=float, help="of learning; a finished checkpoint that learns on wants a third"
+            )
         if stage in ("prior", "decoder"):
             command.add_argument("--eager", action="store_true", help="without torch.compile")
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
@@ -262,7 +265,8 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     if stage == "exercises":
         return encode_exercises(arguments, work, parts)
     schedule = recipe.SCHEDULES[stage]
-    schedule = replace(schedule, steps=arguments.steps or schedule.steps, batch=arguments.batch or schedule.batch)
+    changes = {name: getattr(arguments, name) for name in ("steps", "batch", "rate") if getattr(arguments, name)}
+    schedule = replace(schedule, **changes)
     if stage == "vae":
         from glmimage.train.vae import train_vae
 

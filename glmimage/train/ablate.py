@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -152,6 +153,19 @@ def _reduced(stack: Stack, seed: int) -> Any:
     return model
 
 
+def _coded(stack: Stack, scenes: Sequence[Scene], draw: Callable[[Scene], np.ndarray]) -> Tensor:
+    """Codes of pictures of one size: [scenes, h, w] int64."""
+    # Into one tensor: thousands of small ones, each made after much larger ones, keep the allocator from giving those
+    # back (4 MB for a picture of 512 px).
+    codes = torch.empty(0)
+    for index, scene in enumerate(scenes):
+        found = torch.from_numpy(true_codes(stack.prior, draw(scene)))
+        if not index:
+            codes = found.new_empty((len(scenes), *found.shape))
+        codes[index] = found
+    return codes
+
+
 def _scenes(split: str, count: int, world: World) -> list[Scene]:
     return [sample_scene(scene_rng(split, index), split == "evaluate", 0.0, world) for index in range(count)]
 
@@ -188,10 +202,10 @@ def _train(
 
 def _codes(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
-    pictures = [render(scene, art) for scene in scenes]
-    semantic = torch.stack([torch.from_numpy(true_codes(stack.prior, picture)) for picture in pictures])
+    drawn = partial(render, art=art)
+    semantic = _coded(stack, scenes, drawn)
     count = len(semantic[:SCENES].unique())
-    redrawn = pixel_codes(pictures, count, SCENES)
+    redrawn = pixel_codes([drawn(scene) for scene in scenes], count, SCENES)
     arms: dict[str, dict[str, list[float]]] = {}
     for name, codes in (("semantic", semantic), ("reconstruction", redrawn)):
         arm = arms[name] = {}
@@ -255,7 +269,7 @@ def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
 
 def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
-    codes = torch.stack([torch.from_numpy(true_codes(stack.prior, render(scene, art))) for scene in scenes])
+    codes = _coded(stack, scenes, partial(render, art=art))
     data, unseen = _divided(scenes, codes, stack)
     arms: dict[str, dict[str, list[float]]] = {}
     for name, aligned in (("trained on", 1.0), (f"frozen after {ALIGNED:.0%}", ALIGNED)):
@@ -272,11 +286,8 @@ def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
 
 def _preview(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = _scenes("train", SCENES, FEW_THINGS)
-    pictures = [render(scene, art) for scene in scenes]
-    target, preview = (
-        torch.stack([torch.from_numpy(true_codes(stack.prior, picture)) for picture in views])
-        for views in (pictures, [_halved(picture) for picture in pictures])
-    )
+    target = _coded(stack, scenes, partial(render, art=art))
+    preview = _coded(stack, scenes, lambda scene: _halved(render(scene, art)))
     table = CodeTable.of(stack.prior, art, FEW_THINGS, 400)
     unseen = _scenes("evaluate", DRAWN, FEW_THINGS)
     arms: dict[str, dict[str, list[float]]] = {}

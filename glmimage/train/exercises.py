@@ -95,7 +95,8 @@ def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
 class Exercises:
     """All encoded exercises of some worlds, in memory, and batches of such as are alike.
 
-    `shares`: how much of training each world gets. `alike` tells which exercises can be in one batch.
+    `shares`: how much of training each world gets; `worth`: how often one of its exercises comes, compared with others.
+    `alike` tells which exercises can be in one batch.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Exercises:
         alike: Callable[[Sample], Hashable],
         *,
         latents: bool,
+        worth: Callable[[Sample], float] = lambda each: 1.0,
     ) -> None:
         self.samples: list[Sample] = []
         self.codes: list[tuple[Tensor, ...]] = []
@@ -117,8 +119,8 @@ class Exercises:
         for level, share in shares.items():
             before = len(self.samples)
             self._load(work, worlds[level], latents)
-            added = len(self.samples) - before
-            weights += [share / added] * added if added else []
+            worths = [worth(each) for each in self.samples[before:]]
+            weights += [share * each / sum(worths) for each in worths]
         if not self.samples:
             raise TrainingError(
                 f"There are no encoded exercises in {work}; run the stages vae, tokenizer and exercises first."

@@ -1,12 +1,8 @@
-"""What the prior is shown in training beside the codes: where to look for each, and where the next thing will begin.
+"""Where the prior is to look for each code: shown in training, beside the codes.
 
 Learned from the codes' loss alone, copying comes last: a look at the wrong letter teaches nothing of where the right
 one is. Because everything is drawn from scenes, the right place is known, and two heads of the layer in the middle are
 shown it while the prior is trained (guided attention: Tachibana et al. 2017, there for speech).
-
-Where a thing or a word begins is told by one code of the many before it, so a place that has to be worked out (a box in
-percent, a word centred by its letters) is learned slowly. A read-out after the same layer has to know it at every
-code, long before it is needed.
 
 What is found so is in the state that all later layers read. The model and its use are as before.
 """
@@ -28,10 +24,6 @@ NOWHERE = -1
 """Of a code for which there is nothing to look at."""
 HEADS = {"letter": 0, "cell": -1}
 """What is looked for -> the head; they read the first and the last key head."""
-AHEAD = ("thing", "word")
-"""Kinds of what is read out where it begins next."""
-LONGEST = 16
-"""Cells along a side, at most, of a picture in which that can be read out."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
 
 
@@ -83,23 +75,6 @@ def cells(each: Sample) -> Tensor:
                 left.remove((begin, picture))
                 break
     return found
-
-
-def ahead(scene: Scene) -> Tensor:
-    """[2 * len(AHEAD), h, w]: the row and the column, each plus one, of what of a kind begins at or after each cell.
-
-    In reading order; 0 where nothing more begins. Raises ValueError for a scene of more than `LONGEST` cells a side.
-    """
-    rows, cols = scene.grid
-    if max(scene.grid) > LONGEST:
-        raise ValueError(f"A scene of {rows} x {cols} cells is larger than {LONGEST} a side.")
-    found = torch.zeros(2 * len(AHEAD), rows * cols, dtype=torch.long)
-    begins = [(each.row, each.col) for each in scene.things], [(each.row, each.col) for each in scene.words]
-    for kind, places in enumerate(begins):
-        for row, col in sorted(places, reverse=True):
-            found[2 * kind, : row * cols + col + 1] = row + 1
-            found[2 * kind + 1, : row * cols + col + 1] = col + 1
-    return found.view(-1, rows, cols)
 
 
 def missed(query: Tensor, key: Tensor, at: Tensor, wanted: Tensor) -> Tensor:

@@ -31,12 +31,14 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
 from glmimage.train.layout import Scene
-from glmimage.train.looks import AHEAD, HEADS, LONGEST, NOWHERE, ahead, cells, letters, missed
+from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.world import WORLDS
 
-FULL_EVERY = 5
-"""Other steps leave out the rows of the preview that only repeat, at 256 px every second. Half the time."""
+FULL_EVERY = {True: 5, False: 2}
+"""Other steps leave out the rows of the preview that only repeat, at 256 px every second. Half the time. (By whether a
+run begins from nothing: later the sequences are to be those that are drawn, in which every twentieth repetition was
+none.)"""
 FLASH_FROM = 256
 """Tokens; shorter sequences are faster with plain products on a CPU."""
 COPY_WEIGHT = 0.5
@@ -62,8 +64,9 @@ and for ever likelier than it is: letters where one should be kept, stickers whe
 too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
-AHEAD_WEIGHT = 0.1
-"""Of each coordinate of each kind of `looks.ahead`."""
+MANY_WORDS = 3.0
+"""How often an exercise with several words, or with another word, comes in a run that goes on from a finished
+checkpoint, compared with others: which of them stands where is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -102,8 +105,8 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
 
 def _states_and_looks(
     model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`hidden_states`, and of the layer in the middle: queries, scaled, and keys, [B, H, L, D] each; what it leaves."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`hidden_states`, and queries, scaled, and keys of the layer in the middle, [B, H, L, D] each."""
     text = model.model.language_model
     hidden = text.embed_tokens(ids)
     cos, sin = text.rotary_emb(hidden, places)
@@ -130,9 +133,7 @@ def _states_and_looks(
         hidden = hidden + _norm(layer.post_self_attn_layernorm, mixed)
         mixed = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
         hidden = hidden + _norm(layer.post_mlp_layernorm, mixed)
-        if number == len(text.layers) // 2:
-            halfway = hidden
-    return _norm(text.norm, hidden), looking, looked_at, halfway
+    return _norm(text.norm, hidden), looking, looked_at
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -216,6 +217,10 @@ def _alike(each: Sample) -> Hashable:
     return each.scene.grid, len(each.references)
 
 
+def _worth(each: Sample) -> float:
+    return MANY_WORDS if len(each.scene.words) > 1 or each.task == "word" else 1.0
+
+
 def cell_weights(each: Sample, *, even: bool) -> Tensor:
     """[h, w]: how much it matters to get the code of each cell; `even`: see `EVEN_FROM`."""
     scene, grid = each.scene, torch.from_numpy(each.labels())
@@ -251,8 +256,6 @@ class _Batch:
     """Name in the log -> which of the told codes it is about, bool [B, K]."""
     looks: Mapping[str, Tensor]
     """What is looked for (`HEADS`) -> where in the sequence it is for each of the told codes, or `NOWHERE`, [B, K]."""
-    ahead: Tensor
-    """`looks.ahead` at each of the told codes, `NOWHERE` at those that only repeat, [B, 2 * len(AHEAD), K]."""
 
 
 def _batch(
@@ -268,7 +271,6 @@ def _batch(
     texts = [data.prompt(row, rng) for row in rows]
     spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
     origins = torch.stack([cells(each) for each in samples])
-    coming = torch.stack([ahead(each.scene) for each in samples])
     if samples[0].references:
         before = [data.codes[row][0] for row in rows]
         edited = [each.task in WHOLE for each in samples]
@@ -278,7 +280,6 @@ def _batch(
         ]
         repeats = torch.stack(same).flatten(1)
         codes, weight, spelled, origins = (each.flatten(1) for each in (target, weight, spelled, origins))
-        coming = coming.flatten(2)
         kept = told = torch.arange(codes.shape[1])
         parts = {"kept": repeats, "changed": ~repeats}
     else:
@@ -288,8 +289,7 @@ def _batch(
             for each in (target, weight, spelled)
         )
         once = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
-        coming = torch.cat([to_preview(coming, size.preview_grid)[0].flatten(2), coming.flatten(2)], dim=2)
-        spelled[:, once] = coming[..., once] = NOWHERE
+        spelled[:, once] = NOWHERE
         first = torch.full((once.numel(),), NOWHERE)
         first[new.numel() :] = _first_cells(grid, size.preview_grid)
         origins = first.expand(count, -1)
@@ -327,7 +327,6 @@ def _batch(
         weights=(weight if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
         parts={name: chosen[:, told] for name, chosen in parts.items()},
         looks={name: wanted[:, told] for name, wanted in looks.items()},
-        ahead=coming[..., told],
     )
 
 
@@ -345,12 +344,6 @@ def _first_cells(grid: Grid, preview: Grid) -> Tensor:
     return first
 
 
-def _unforeseen(said: Tensor, wanted: Tensor) -> Tensor:
-    """Cross-entropy of each coordinate, [C]: said [B, K, C, LONGEST + 1], wanted [B, C, K] with `NOWHERE` left out."""
-    losses = F.cross_entropy(said.float().movedim(-1, 1), wanted.movedim(1, 2), ignore_index=NOWHERE, reduction="none")
-    return losses.sum((0, 1)) / (wanted != NOWHERE).sum((0, 2))
-
-
 def train_prior(
     model: GlmImageForConditionalGeneration,
     processor: GlmImageProcessor,
@@ -363,12 +356,11 @@ def train_prior(
 ) -> Run:
     """`shares`: level of the world -> share of training."""
     model.train()
-    data = Exercises(work, shares, WORLDS, _alike, latents=False)
+    data = Exercises(work, shares, WORLDS, _alike, latents=False, worth=(lambda each: 1.0) if fresh else _worth)
     model.model.visual.requires_grad_(False)
     model.model.vqmodel.requires_grad_(False)
     text = model.model.language_model
-    readout = nn.Linear(model.config.text_config.hidden_size, 2 * len(AHEAD) * (LONGEST + 1))
-    run = Run("prior", work, {"text": text, "lm_head": model.lm_head, "ahead": readout}, schedule)
+    run = Run("prior", work, {"text": text, "lm_head": model.lm_head}, schedule)
     if not run.resume() and fresh:
         start_codes(model)
         start_neighbours(model)
@@ -376,15 +368,14 @@ def train_prior(
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
-        full, even = step % FULL_EVERY == 0, done >= EVEN_FROM or not fresh
+        full, even = step % FULL_EVERY[fresh] == 0, done >= EVEN_FROM or not fresh
         batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=full, even=even)
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):
-            hidden, looking, looked_at, halfway = forward(model, batch.ids, batch.places)
+            hidden, looking, looked_at = forward(model, batch.ids, batch.places)
             at = batch.at[..., None].expand(-1, -1, hidden.shape[-1])
             logits = model.lm_head(hidden.gather(1, at))
-            foreseen = readout(halfway.gather(1, at)).unflatten(-1, (-1, LONGEST + 1))
         losses = F.cross_entropy(logits.float().flatten(0, 1), batch.wanted.flatten(), reduction="none")
         losses = losses.view(batch.wanted.shape)
         missing = {
@@ -393,12 +384,8 @@ def train_prior(
         }
         parts = {name: losses[chosen].mean().item() for name, chosen in batch.parts.items() if chosen.any()}
         parts |= {f"look_{name}": missing[name].item() for name in HEADS if (batch.looks[name] != NOWHERE).any()}
-        unforeseen = _unforeseen(foreseen, batch.ahead)
-        parts |= {
-            f"ahead_{kind}": unforeseen[2 * index : 2 * index + 2].sum().item() for index, kind in enumerate(AHEAD)
-        }
         loss = (losses * batch.weights).sum() / batch.weights.sum()
-        return loss + LOOK_WEIGHT * sum(missing.values()) + AHEAD_WEIGHT * unforeseen.sum(), parts
+        return loss + LOOK_WEIGHT * sum(missing.values()), parts
 
     run.train(loss_of, log_every=30)
     run.load_average()

@@ -1,0 +1,53 @@
+"""Shards of exercises, and how often each of them comes."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from glmimage.train import exercises
+from glmimage.train.edits import Sample
+from glmimage.train.exercises import Exercises, write_shards
+from glmimage.train.world import SMALL
+from tests.stickers import discs
+
+
+def blank(pictures) -> torch.Tensor:
+    return torch.zeros((len(pictures), 8, 8), dtype=torch.int16)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(exercises, "SHARD", 64)
+    write_shards("codes", blank, tmp_path, discs(), SMALL, range(2))
+    return tmp_path
+
+
+def drawn(data: Exercises, count: int = 200) -> Counter[bool]:
+    rng = random.Random(0)
+    rows = [row for _ in range(count) for row in data.batch(rng, lambda each: 16)]
+    return Counter(bool(data.samples[row].scene.words) for row in rows)
+
+
+def test_a_shard_that_is_there_is_left_and_a_missing_one_is_made(work: Path, capsys):
+    (work / "codes-1-0001.safetensors").unlink()
+    before = (work / "codes-1-0000.safetensors").stat().st_mtime_ns
+    write_shards("codes", blank, work, discs(), SMALL, range(2))
+    assert (work / "codes-1-0000.safetensors").stat().st_mtime_ns == before
+    data = Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
+    assert len(data) == 128
+    assert data.stacked_codes([0, 127]).shape == (2, 8, 8)
+
+
+def test_what_is_worth_more_comes_more_often(work: Path):
+    def of(worth) -> Counter[bool]:
+        return drawn(Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: 0, latents=False, worth=worth))
+
+    def worded(each: Sample) -> float:
+        return 4.0 if each.scene.words else 1.0
+
+    plain, weighted = of(lambda each: 1.0), of(worded)
+    ratio = (weighted[True] / weighted[False]) / (plain[True] / plain[False])
+    assert 3 < ratio < 5
