@@ -260,6 +260,7 @@ def test_folders_that_cannot_be_learned_from(tiny: Path, tmp_path: Path):
     (tmp_path / "fox.txt").write_text(" \n")
     with pytest.raises(TrainingError, match="has 0 letters"):
         lora.read_folder(tmp_path)
-    (tmp_path / "fox.txt").write_text("a fox")
+    (tmp_path / "fox.txt").write_text("a fox\n\n the red fox \n")
+    assert lora.read_folder(tmp_path) == [(tmp_path / "fox.png", ("a fox", "the red fox"))]
     with pytest.raises(PictureError, match=r"fox\.png"):
         lora.prepare(Stack.load(tiny), tmp_path)

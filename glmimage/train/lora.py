@@ -1,6 +1,8 @@
 """LoRA: a prior or decoder learns a folder of captioned pictures in small matrices beside its own, which stay.
 
-The folder holds pictures and, beside each, a text file of the same name with its caption. The prior learns to lay the
+The folder holds pictures and, beside each, a text file of the same name with its caption, or several, one a line: of
+twenty captions the prior learns the very words by heart, of twenty pictures that each are told in many ways what they
+say. The prior learns to lay the
 pictures out (their codes from their captions), the decoder to paint them (from their codes and quoted words). What is
 learned is written in peft's own format, as `glmimage.adapters` and peft read it.
 
@@ -70,7 +72,7 @@ class Captioned:
         return Size(32 * columns, 32 * rows)
 
 
-def read_folder(folder: Path) -> list[tuple[Path, str]]:
+def read_folder(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """The pictures of a folder with their captions, by name. Raises TrainingError where there are none."""
     if not folder.is_dir():
         raise TrainingError(f"There is no folder {folder}; make one with pictures and captions: fox.png, fox.txt.")
@@ -80,25 +82,28 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
             continue
         text = path.with_suffix(".txt")
         try:
-            caption = text.read_text(encoding="utf-8").strip()
+            lines = text.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise TrainingError(f"The picture {path} has no caption in {text.name} ({error}); write one.") from None
-        if not 0 < len(caption) <= LONGEST_CAPTION:
-            raise TrainingError(f"The caption {text} has {len(caption)} letters; write 1 to {LONGEST_CAPTION}.")
-        found.append((path, caption))
+        captions = tuple(filter(None, map(str.strip, lines)))
+        longest = max(map(len, captions), default=0)
+        if not 0 < longest <= LONGEST_CAPTION:
+            raise TrainingError(f"The caption {text} has {longest} letters; write 1 to {LONGEST_CAPTION}.")
+        found.append((path, captions))
     if not found:
         raise TrainingError(f"There are no pictures in {folder} ({', '.join(SUFFIXES)}); put some there.")
     return found
 
 
 def prepare(stack: Stack, folder: Path) -> list[Captioned]:
-    """The folder's pictures, brought to about the checkpoint's usual size and encoded."""
+    """The folder's pictures, brought to about the checkpoint's usual size and encoded, once for each caption."""
     prepared = []
-    for path, caption in read_folder(folder):
+    for path, captions in read_folder(folder):
         picture = fit(_sized(read_picture(read_file(path), path.name), stack), stack, path.name)
         with torch.no_grad():
             latents = pixels_and_latents.encode(stack.vae, pixels_and_latents.to_tensor(picture))
-        prepared.append(Captioned(caption, encode_codes(stack, picture), latents.clone()))
+        codes, latents = encode_codes(stack, picture), latents.clone()
+        prepared += [Captioned(caption, codes, latents) for caption in captions]
     return prepared
 
 
@@ -240,9 +245,9 @@ def save_lora(stack: Stack, part: Component, folder: Path, rank: int) -> None:
 
 
 SCHEDULES: Mapping[Component, Schedule] = {
-    # At twice the rate and half again as long, twenty pictures were learned by heart.
-    "prior": Schedule(steps=100, rate=1e-3, batch=4, warmup=20),
-    "decoder": Schedule(steps=600, rate=2e-3, batch=4, warmup=20),
+    # With pictures to preserve and ten captions each; of twenty with one caption alone this learns the words by heart.
+    "prior": Schedule(steps=300, rate=3e-3, batch=8, warmup=20),
+    "decoder": Schedule(steps=250, rate=2e-3, batch=8, warmup=20),
 }
 
 

@@ -20,6 +20,8 @@ GAP = 8
 NARROWEST = 300
 """Pixels of a card: prompts need room."""
 FONT_SIZE, LINE = 18, 27
+WORDINGS = 10
+"""Captions of each picture that is written to learn from."""
 KEPT_DARK = 4
 """What must be kept is shown darkened by this."""
 
@@ -53,7 +55,7 @@ def world_sheet(
 def captioned_pictures(
     folder: Path, art: Art, world: World, count: int, thing: str | None = None, style: str | None = None
 ) -> None:
-    """Pictures of a world with their captions beside them, as `lora` learns from: 000.png, 000.txt ...
+    """Pictures of a world with `WORDINGS` captions of each beside them, as `lora` learns from: 000.png, 000.txt ...
 
     `thing`, `style`: as in `sample_with`.
     """
@@ -63,7 +65,8 @@ def captioned_pictures(
         scene = sample_with(thing, rng, False, world, style) if thing else sample_scene(rng, world=world)
         path = folder / f"{index:03d}.png"
         Image.fromarray(render(scene, art)).save(path)
-        path.with_suffix(".txt").write_text(caption(scene, rng)[0] + "\n", encoding="utf-8")
+        said = [caption(scene, rng)[0] for _ in range(WORDINGS)]
+        path.with_suffix(".txt").write_text("".join(f"{line}\n" for line in said), encoding="utf-8")
 
 
 def answers_sheet(answers: Sequence[tuple[Sample, NDArray[np.uint8]]], art: Art, width: int = 1600) -> Image.Image:
