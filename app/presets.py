@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from glmimage.errors import GLMImageError
+from glmimage.errors import GLMImageError, RequestError
 from glmimage.geometry import PRIOR_CELL, Size
-from glmimage.request import Defaults, Request
+from glmimage.request import Defaults, Region, Request
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "presets"
@@ -86,7 +86,7 @@ def default_side(defaults: Defaults) -> int:
     return round(math.sqrt(defaults.width * defaults.height))
 
 
-ExampleTask = Literal["text", "edit", "style", "subjects"]
+ExampleTask = Literal["text", "regions", "edit", "style", "subjects"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +94,13 @@ class Example:
     """Something to start from, with a seed that was seen to work and a small picture of what came of it."""
 
     prompt: str = ""
-    """None is needed where a style is taken over."""
+    """None is needed where a style is taken over; of texts in boxes the rest of the picture."""
     seed: int = 0
     task: ExampleTask = "text"
     said: Mapping[str, str] = field(default_factory=dict)
-    """Language -> what the prompt says, for those who read no English."""
+    """Language -> what is said of it in place of the prompt."""
+    regions: tuple[Region, ...] = ()
+    """Texts in boxes."""
     pictures: tuple[Path, ...] = ()
     """References, in their order."""
     names: tuple[str, ...] = ()
@@ -161,7 +163,7 @@ def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
     path = folder / "examples.json"
     try:
         examples = tuple(_example(one) for one in _read(path)["examples"])
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RequestError) as error:
         raise PresetError(f"The preset {path} is not usable ({error!r}); correct it or restore the original.") from None
     return tuple(one for one in examples if all(picture.is_file() for picture in one.pictures))
 
@@ -175,6 +177,7 @@ def _example(one: Mapping[str, Any]) -> Example:
         seed=int(one["seed"]),
         task=task,
         said={str(language): str(text) for language, text in one.get("said", {}).items()},
+        regions=tuple(map(Region.from_json, one.get("regions", ()))),
         pictures=tuple(ROOT / str(name) for name in one.get("pictures", ())),
         names=tuple(map(str, one.get("names", ()))),
         kinds=tuple(map(str, one.get("kinds", ()))),

@@ -97,6 +97,13 @@ def test_a_broken_file_is_named_in_one_sentence(tmp_path: Path, text: str) -> No
         presets.read_sizes(tmp_path)
 
 
+def test_an_example_with_a_box_outside_the_picture_is_named(tmp_path: Path) -> None:
+    one = {"task": "regions", "seed": 1, "regions": [{"text": "HI", "box": [0.5, 0, 1.5, 1]}]}
+    (tmp_path / "examples.json").write_text(json.dumps({"examples": [one]}))
+    with pytest.raises(PresetError, match=r"examples\.json.*The region box"):
+        presets.read_examples(tmp_path)
+
+
 def test_what_lacks_a_file_is_left_out(tmp_path: Path) -> None:
     one = {"prompt": "a cat", "seed": 1, "thumbnail": "assets/examples/no-such.webp"}
     other = {"prompt": "bluer", "seed": 1, "task": "edit", "pictures": ["assets/examples/no-such.webp"]}

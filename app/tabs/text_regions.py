@@ -17,7 +17,7 @@ from app import canvas, controls, easel, reading
 from app.board import Board, Box, Pen, advise, board_of
 from app.library import Preset
 from app.page import CLICKS, LATEST, QUIET, Cargo, Page, Parcel, Ports, Updates, Values, Visit
-from app.presets import default_side
+from app.presets import Example, default_side
 from app.wall import Hanging, View, Wall
 from app.words import Words, label
 from glmimage.errors import GLMImageError, RequestError
@@ -56,16 +56,23 @@ class TextRegions:
                     elem_id="regions-canvas",
                     elem_classes="easel-part",
                 )
+                self._examples = gr.HTML(
+                    "",
+                    js_on_load=CLICKS,
+                    apply_default_css=False,
+                    elem_id="regions-examples",
+                )
                 self._wall.hang()
         widgets: list[Block] = [self._scene, self._strength, self._tries, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._board, self._name, self._fitted, self._wall.view}
-        own: list[Block] = [self._board, self._canvas, self._written, self._name, *widgets]
+        own: list[Block] = [self._board, self._canvas, self._written, self._examples, self._name, *widgets]
         everything: set[Any] = {*inputs, page.who}
-        self._wall.wire(inputs, own, self._act, (self._templates, self._offer), self._furnish, self._drawing)
+        parts = (self._templates, self._offer, self._examples)
+        self._wall.wire(inputs, own, self._act, parts, self._furnish, self._drawing)
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
-        told: list[Any] = [self._canvas, self._written]
+        told: list[Any] = [self._canvas, self._written, self._examples]
         self._board.edit(self._tell, everything, told, **LATEST)
         self._board.restore(self._restore, everything, [*told, self._controls.shape], **QUIET)
         for widget in (self._scene, self._controls.shape, self._controls.side):
@@ -178,10 +185,12 @@ class TextRegions:
         except GLMImageError:
             board, advice, will = Board(), [], ""
         place = easel.Place(self.name, view.chosen)
+        shown = easel.pictures_shown(visit.snapshot, visit.history, place)
         scene = reading.read(values[self._scene] or "", visit.vocabulary)
         return {
             self._canvas: canvas.view(visit, place, size, {"edit": board.edit, "advice": advice, "restored": restored}),
             self._written: canvas.written(will, visit.words) + reading.html(scene, visit.words, name),
+            self._examples: "" if board.boxes or shown else easel.cards(self._page.examples_of("regions"), visit.words),
         }
 
     def _size(self, visit: Visit, values: Values) -> Size:
@@ -229,6 +238,8 @@ class TextRegions:
                 return self._choose(visit, values, key)
             case "live":
                 return self._choose(visit, values, None)
+            case "example" if (example := self._page.example("regions", key)) is not None:
+                return self._paint_example(visit, values, example)
             case "template" if (preset := visit.library.find(key)) is not None:
                 return self._start(preset, visit, values)
             case "forget":
@@ -257,6 +268,22 @@ class TextRegions:
         shown |= self._controls.settings(preset.settings)
         chosen = self._wall.choose(visit, {**values, **shown}, "")
         return chosen | self._told(visit, {**values, **shown}, chosen[self._wall.view]) | shown
+
+    def _paint_example(self, visit: Visit, values: Values, example: Example) -> Updates:
+        """Its boxes and scene, on a square, and at once its picture."""
+        board = Board(boxes=tuple(map(Box.of, example.regions)))
+        shown: Updates = {
+            self._board: board.to_json(),
+            self._scene: example.prompt,
+            self._strength: 1,
+            self._controls.shape: self._page.sizes.shapes[0].label,
+        }
+        now = {**values, **shown}
+        request, updates = self._wall.submit(visit, now, lambda: example.seeded(self._request(board, visit, now)))
+        if request is None:
+            return updates
+        visit = self._page.visit(values)
+        return updates | self._told(visit, now, updates[self._wall.view]) | shown | {self._controls.seed: example.seed}
 
     def _keep_template(self, values: Values) -> Updates:
         """The boxes under a name of the person's own."""

@@ -75,7 +75,7 @@ def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any
     tab = TASK_TABS.get(example.task, example.task)
     offered = [one for one in EXAMPLES if one.task == example.task]
     page.locator(f"#tab-{tab}-button").click()
-    cards = page.locator(f"#{tab}-easel .card")
+    cards = page.locator(f"#tab-{tab} [data-act=example]")
     expect(cards).to_have_count(len(offered))
     cards.nth(offered.index(example)).click()
     picture, settings = painted(studio, tab)
@@ -84,7 +84,8 @@ def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any
     with Image.open(picture.path) as opened:
         made = opened.convert("RGB")
     assert apart(made, example.thumbnail) > ALIKE
-    assert Proofreader().read(made, quoted(example.prompt)).right
+    assert [region.text for region in request.regions] == [region.text for region in example.regions]
+    assert Proofreader().read(made, example.regions or quoted(example.prompt)).right
 
 
 def test_texts_in_boxes_are_painted_and_what_is_said_of_them_is_in_the_file(studio: Studio, page: Any) -> None:
