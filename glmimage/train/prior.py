@@ -35,10 +35,10 @@ from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.world import WORLDS
 
-FULL_EVERY = {True: 5, False: 2}
-"""Other steps leave out the rows of the preview that only repeat, at 256 px every second. Half the time. (By whether a
-run begins from nothing: later the sequences are to be those that are drawn, in which every twentieth repetition was
-none.)"""
+FULL_EVERY, FULL_LATER = 5, 2
+"""Other steps leave out the rows of the preview that only repeat, at 256 px every second: half the time. A run that
+goes on from a finished checkpoint has more of the sequences that are drawn, where every sixteenth repetition was none.
+"""
 FLASH_FROM = 256
 """Tokens; shorter sequences are faster with plain products on a CPU."""
 COPY_WEIGHT = 0.5
@@ -368,7 +368,8 @@ def train_prior(
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
-        full, even = step % FULL_EVERY[fresh] == 0, done >= EVEN_FROM or not fresh
+        full = step % (FULL_EVERY if fresh else FULL_LATER) == 0
+        even = done >= EVEN_FROM or not fresh
         batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=full, even=even)
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH

@@ -2,8 +2,7 @@
 
 A probe is a linear layer from the quantized vector of a single cell to the classes of one label, fitted to scenes of
 the "train" split by its cross-entropy and tried on scenes and words that training never sees (Alain and Bengio, 2016,
-arXiv:1610.01644). Beside it stands the best that anything could tell from a single code: the class that it stood for
-most often.
+arXiv:1610.01644).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from glmimage.train.loop import scene_rng
 from glmimage.train.world import World
 
 ROUNDS = 60
-"""Of L-BFGS with line search, for each label; further ones changed no share by 0.001."""
+"""Of L-BFGS with line search, for each label; 140 more changed shares by 0.004 at most."""
 
 
 def probe(
