@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from glmimage.train import exercises
+from glmimage.errors import TrainingError
+from glmimage.train import exercises, world
 from glmimage.train.edits import Sample
 from glmimage.train.exercises import Exercises, write_shards
 from glmimage.train.world import SMALL
@@ -51,3 +52,9 @@ def test_what_is_worth_more_comes_more_often(work: Path):
     plain, weighted = of(lambda each: 1.0), of(worded)
     ratio = (weighted[True] / weighted[False]) / (plain[True] / plain[False])
     assert 3 < ratio < 5
+
+
+def test_shards_of_a_world_that_draws_otherwise_now_are_not_taken(work: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(world, "LATE", 1.0)
+    with pytest.raises(TrainingError, match=r"codes-1-0000.*delete it and the others like it"):
+        Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)

@@ -89,6 +89,7 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
         if (each := edits.sample(scene_rng("train", number), TASKED, task)).scene.grid == (8, 8)
     ]
     samples = [each for each in samples if len(each.references) == len(samples[0].references)]
+    samples = [each for each in samples if {scene.grid for scene in each.references} <= {(8, 8)}]
     data = exercises.Exercises.__new__(exercises.Exercises)
     data.samples = samples
     # A code is the number of its cell, in the target 1000 later.
@@ -106,6 +107,12 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
     read = seen = 0
     for index, row in enumerate(rows):
         grid = labels(samples[row].scene)[3].ravel()
+        blank = batch.looks["blank"][index]
+        # The head of the letters has one place to rest on, a letter or where drawing begins; a repetition has none.
+        rests = (blank != looks.NOWHERE).int() + (batch.looks["letter"][index] != looks.NOWHERE)
+        assert rests.max() == 1
+        assert len(rests) - rests.sum() == (192 if full and not samples[row].references else 0)
+        assert set(blank.tolist()) <= {looks.NOWHERE, int(batch.at[index, 0])}
         for code, letter, cell in zip(
             batch.wanted[index] - 1000, batch.looks["letter"][index], batch.looks["cell"][index], strict=True
         ):

@@ -155,7 +155,7 @@ def test_a_short_step_leaves_out_what_repeats():
     assert kept.tolist() == told.tolist() == list(range(20))
 
 
-def test_in_the_end_only_where_something_new_begins_weighs_more():
+def test_in_the_end_only_new_words_and_where_something_new_begins_weigh_more():
     cat, dog = Thing("cat", "flat", 0, 0, 2), Thing("dog", "flat", 4, 4, 3)
     sign = Word("HI", "red", 6, 1)
     both, one = Scene("white", (cat, dog), (sign,)), Scene("white", (cat,), (sign,))
@@ -166,12 +166,18 @@ def test_in_the_end_only_where_something_new_begins_weighs_more():
 
     def heavy(task: str, scene: Scene, *references: Scene) -> list[list[int]]:
         weight = weights(task, scene, *references)
-        assert set(weight.unique().tolist()) <= {1.0, prior_stage.START_WEIGHT}
-        return (weight > 1).nonzero().tolist()
+        assert set(weight.unique().tolist()) <= {1.0, prior_stage.START_WEIGHT, prior_stage.SPELLING_WEIGHT}
+        return (weight == prior_stage.START_WEIGHT).nonzero().tolist()
 
-    assert heavy("text", both) == [[0, 0], [4, 4], [6, 1]]
+    assert heavy("text", both) == [[0, 0], [4, 4]]
+    assert heavy("word", both, one) == [[4, 4]]
+    assert heavy("word", one, Scene("white", (cat,), (Word("NO", "red", 6, 1),))) == [[6, 1]]
     assert heavy("add", both, one) == [[4, 4]]
     assert heavy("remove", one, both) == []
+    # The word to one cell beyond its end, both rows, but for its first cell; one that was there before counts as all.
+    spelled = weights("text", both) == prior_stage.SPELLING_WEIGHT
+    assert spelled.nonzero().tolist() == [[6, 2], [6, 3], [7, 1], [7, 2], [7, 3]]
+    assert (weights("add", both, one) != prior_stage.SPELLING_WEIGHT).all()
     early = weights("text", both, even=False)
     assert early[2, 6] == prior_stage.GROUND_WEIGHT < early[5, 5] < early[6, 2] == prior_stage.LETTER_WEIGHT
 

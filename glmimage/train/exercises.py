@@ -8,6 +8,7 @@ the next missing shard.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel, GlmImageVQVAE
@@ -80,16 +82,32 @@ def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, 
                 }
         partial = path.with_suffix(".partial")
         try:
-            save_file(tensors, partial)
+            save_file(tensors, partial, {"drawn": _drawn(world, number)})
         except (OSError, RuntimeError) as error:
             raise TrainingError(f"The shard {path.name} could not be written to {work}: {error}.") from error
         partial.replace(path)
         print(f"encoded {path.name}", flush=True)
 
 
+def _drawn(world: World, number: int) -> str:
+    """What tells a world's drawing from that of another version: a digest of the shard's first exercises."""
+    first = [pictures_of(exercise(world, number * SHARD + offset)) for offset in range(_CHUNK)]
+    return hashlib.sha256(repr(first).encode()).hexdigest()
+
+
 def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
+    """Raises TrainingError for one whose exercises are drawn otherwise now: its codes would be those of others."""
     found = work.glob(f"{kind}-{world.level}-*.safetensors")
-    return {int(path.stem.rsplit("-", 1)[1]): path for path in sorted(found)}
+    shards = {int(path.stem.rsplit("-", 1)[1]): path for path in sorted(found)}
+    for number, path in shards.items():
+        with safe_open(path, "pt") as file:
+            drawn = (file.metadata() or {}).get("drawn")
+        if drawn != _drawn(world, number):
+            raise TrainingError(
+                f"{path} was encoded when the world drew other exercises; delete it and the others like it in"
+                f" {work}, then run the stage exercises again."
+            )
+    return shards
 
 
 class Exercises:

@@ -70,7 +70,7 @@ class Word:
     col: int
     grid: Grid = SQUARE
     box: Box | None = None
-    """Where it was asked for a box: `cells_in` of it gives `row`, `col`."""
+    """Where it was asked for a box: `cells_in` of it gives `row`, `col`, or in training those of a cell before."""
 
     @property
     def line(self) -> str:

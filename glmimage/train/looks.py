@@ -22,8 +22,9 @@ from glmimage.train.words import columns
 
 NOWHERE = -1
 """Of a code for which there is nothing to look at."""
-HEADS = {"letter": 0, "cell": -1}
-"""What is looked for -> the head; they read the first and the last key head."""
+HEADS = {"letter": 0, "blank": 0, "cell": -1}
+"""What is looked for -> the head; they read the first and the last key head. Blank is where no quoted letter stands:
+the head of the letters rests on the prompt's last token there, so that it also knows when a word begins."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
 
 

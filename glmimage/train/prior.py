@@ -30,9 +30,10 @@ from glmimage.prior import filled, positions
 from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
-from glmimage.train.layout import Scene
+from glmimage.train.layout import SQUARE, Scene
 from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
+from glmimage.train.words import columns
 from glmimage.train.world import WORLDS
 
 FULL_EVERY, FULL_LATER = 5, 2
@@ -48,11 +49,12 @@ GROUND_WEIGHT = 0.3
 NEIGHBOURS = {1: ((1, -1), (2, -1)), 2: ((1, 0), (0, 1))}
 """Layer: (rows up, columns left) of what the heads of its first key head look at in the beginning. The code that is
 predicted stands one column right of the query."""
-LOOK = 4.0
+LOOK = 4.75
 SLOWEST = 0.4
 """Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
 START_WEIGHT = 6.0
-"""Of the first cell of a sticker or a word that is new: what stands where is decided there, and the rest follows."""
+"""Of the first cell of a sticker that is new, or in an edit a word: what stands where is decided there, and the rest
+follows. Words in other pictures need none, since those of training are at times a cell late (`world.LATE`)."""
 END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
@@ -64,9 +66,12 @@ and for ever likelier than it is: letters where one should be kept, stickers whe
 too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
-MANY_WORDS = 3.0
-"""How often an exercise with several words, or with another word, comes in a run that goes on from a finished
-checkpoint, compared with others: which of them stands where is learned last."""
+SPELLING_WEIGHT = 4.0
+"""Of the rest of a new word and what ends it, in every run to its end: what a letter looks like in which ink on which
+ground is learned late. Where a word begins, this does not make it likelier, and where it ends, not longer."""
+MANY_WORDS, ODD_SHAPES = 3.0, 2.0
+"""How often an exercise with several words, or with another word, and one of a shape whose preview is no multiple of
+it, comes in a run that goes on from a finished checkpoint, compared with others: what is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -169,8 +174,10 @@ def _norm(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-right, left], dim=-1) * sin
+    rotary = cos.shape[-1]
+    turning, fixed = x[..., :rotary], x[..., rotary:]
+    left, right = turning.chunk(2, dim=-1)
+    return torch.cat([turning * cos + torch.cat([-right, left], dim=-1) * sin, fixed], dim=-1)
 
 
 @torch.no_grad()
@@ -196,15 +203,16 @@ def start_neighbours(model: GlmImageForConditionalGeneration) -> None:
     """
     text = model.model.language_model
     config = model.config.text_config
-    width = text.layers[0].self_attn.head_dim
-    rates = text.rotary_emb.inv_freq
+    width, rates = text.layers[0].self_attn.head_dim, text.rotary_emb.inv_freq
     sections = config.rope_parameters["mrope_section"]
     axes = torch.cat([torch.full((count,), index % 3) for index, count in enumerate(sections)])
     quick = (rates > SLOWEST) & (axes > 0)
     for number, offsets in NEIGHBOURS.items():
         attention = text.layers[number].self_attn
-        queries = attention.q_proj.bias.view(-1, 2, width // 2)
-        keys = attention.k_proj.bias.view(-1, 2, width // 2)
+        queries, keys = (
+            module.bias.view(-1, width)[:, : 2 * len(rates)].unflatten(1, (2, -1))
+            for module in (attention.q_proj, attention.k_proj)
+        )
         keys[0] = 0
         keys[0, 0, quick] = LOOK
         for head, (row, column) in enumerate(offsets[: attention.num_key_value_groups]):
@@ -218,7 +226,8 @@ def _alike(each: Sample) -> Hashable:
 
 
 def _worth(each: Sample) -> float:
-    return MANY_WORDS if len(each.scene.words) > 1 or each.task == "word" else 1.0
+    words = MANY_WORDS if len(each.scene.words) > 1 or each.task == "word" else 1.0
+    return words * (1.0 if each.scene.grid == SQUARE else ODD_SHAPES)
 
 
 def cell_weights(each: Sample, *, even: bool) -> Tensor:
@@ -234,10 +243,14 @@ def cell_weights(each: Sample, *, even: bool) -> Tensor:
         weight[grid[3] > 0] = 1.0
         weight[grid[3] % 2 == 1] = LETTER_WEIGHT
     before = each.references[0] if each.task in WHOLE else Scene(scene.ground, ())
-    for old, drawn in ((before.things, scene.things), (before.words, scene.words)):
-        for one in drawn:
-            if one not in old:
-                weight[one.row, one.col] = START_WEIGHT
+    for word in scene.words:
+        if word not in before.words:
+            if even:
+                weight[word.row : word.row + 2, word.col : word.col + columns(word.text) + 1] = SPELLING_WEIGHT
+            weight[word.row, word.col] = 1.0 if even and each.task not in WHOLE else START_WEIGHT
+    for thing in scene.things:
+        if thing not in before.things:
+            weight[thing.row, thing.col] = START_WEIGHT
     return weight
 
 
@@ -280,6 +293,7 @@ def _batch(
         ]
         repeats = torch.stack(same).flatten(1)
         codes, weight, spelled, origins = (each.flatten(1) for each in (target, weight, spelled, origins))
+        once = torch.zeros(codes.shape[1], dtype=torch.bool)
         kept = told = torch.arange(codes.shape[1])
         parts = {"kept": repeats, "changed": ~repeats}
     else:
@@ -306,7 +320,8 @@ def _batch(
     ids = torch.full((count, length), pad)
     places = torch.zeros((3, count, length), dtype=torch.long)
     ends = torch.tensor([len(prompt.ids) for prompt in prompts])
-    looks = {"letter": spelled, "cell": torch.full_like(spelled, NOWHERE)}
+    blank = torch.where((spelled == NOWHERE) & ~once, ends[:, None] - 1, NOWHERE)
+    looks = {"letter": spelled, "blank": blank, "cell": torch.full_like(spelled, NOWHERE)}
     for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         front, end = len(prompt.ids), len(prompt.ids) + len(kept)
         ids[index, :front] = filled(prompt, data.codes[row][1:])

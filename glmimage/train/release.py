@@ -74,13 +74,15 @@ class Sizes:
     prior_hidden: int
     prior_heads: int
     prior_kv_heads: int
+    prior_head_dim: int
+    """Half of it turns with the position, as in the release; in the other half a letter is the same anywhere."""
     prior_intermediate: int
     prior_positions: int
     spare_ids: int = 16
     """Ids after the codes, start and end among them; the head covers codes + spare_ids."""
     rope_theta: float = 100.0
     rope_sections: tuple[int, ...] = ()
-    """Frequencies by turns for time, row, column; their sum is half a head. Empty = ones."""
+    """Frequencies by turns for time, row, column; their sum is a quarter of a head. Empty = ones."""
     prior_initializer: float = 0.02
 
     decoder_layers: int
@@ -144,10 +146,11 @@ MINIATURE = Sizes(
     vision_intermediate=768,
     vision_image_size=256,
     text_pieces=1024,
-    prior_layers=6,
+    prior_layers=8,
     prior_hidden=256,
     prior_heads=4,
     prior_kv_heads=2,
+    prior_head_dim=128,
     prior_intermediate=768,
     prior_positions=8192,
     # All but the slowest of a head's frequencies tell row and column, which is what a grid of 8 or 16 needs.
@@ -188,6 +191,7 @@ TINY = Sizes(
     prior_hidden=64,
     prior_heads=4,
     prior_kv_heads=2,
+    prior_head_dim=16,
     prior_intermediate=96,
     prior_positions=4096,
     # Wide enough that a wrong position or a wrong cache changes the codes drawn; 0.02 is all but uniform.
@@ -312,7 +316,6 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Sizes) -> GlmImag
 
 def build_prior(sizes: Sizes, tokenizer: PreTrainedTokenizerFast) -> GlmImageForConditionalGeneration:
     """Text model, vision tower and quantizer with random weights, and a complete generation config."""
-    head_dim = sizes.prior_hidden // sizes.prior_heads
     config = GlmImageConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -321,6 +324,7 @@ def build_prior(sizes: Sizes, tokenizer: PreTrainedTokenizerFast) -> GlmImageFor
             "num_hidden_layers": sizes.prior_layers,
             "num_attention_heads": sizes.prior_heads,
             "num_key_value_heads": sizes.prior_kv_heads,
+            "head_dim": sizes.prior_head_dim,
             "max_position_embeddings": sizes.prior_positions,
             "initializer_range": sizes.prior_initializer,
             "vision_vocab_size": sizes.vision_vocabulary,
@@ -329,7 +333,8 @@ def build_prior(sizes: Sizes, tokenizer: PreTrainedTokenizerFast) -> GlmImageFor
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": sizes.rope_theta,
-                "mrope_section": list(sizes.rope_sections or (1,) * (head_dim // 2)),
+                "partial_rotary_factor": 0.5,
+                "mrope_section": list(sizes.rope_sections or (1,) * (sizes.prior_head_dim // 4)),
             },
         },
         vision_config={

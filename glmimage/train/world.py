@@ -107,6 +107,8 @@ __all__ = [
 
 
 _T = TypeVar("_T")
+LATE = 0.25
+"""Share of training's words that stand a cell late."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +274,8 @@ def _try_scene(
         found = _words(rng, held_out, world, ground, grid, arrangement)
     if found is None:
         return None
+    if not held_out:
+        found = _late(rng, found)
     used = taken(found, grid)
     if arrangement != "boxes":
         # Nothing stands beside a line of text.
@@ -342,6 +346,27 @@ def _box(rng: random.Random, text: str, row: int, col: int, grid: Grid) -> Box:
         box = (left, top, right, bottom)
         if cells_in(box, text, grid) == (row, col):
             return box
+
+
+def _late(rng: random.Random, words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """Training's words, some of them a cell right of or below where they belong.
+
+    Codes are drawn one by one, so that a word that did not begin in its place must come a cell later, and what was
+    always in its place would teach that it then never comes.
+    """
+    moved: list[Word] = []
+    for index, word in enumerate(words):
+        if rng.random() < LATE:
+            # Lines that belong together stay at their distance.
+            down, right = rng.choice(((0, 1), (1, 0))) if word.box or len(words) == 1 else (0, 1)
+            late = replace(word, row=word.row + down, col=word.col + right)
+            rows, cols = word.grid
+            inside = late.row <= rows - 2 and late.col + columns(late.text) <= cols
+            said = late.box or late.line == word.line
+            if inside and said and not taken((*moved, *words[index + 1 :]), word.grid)[late.area].any():
+                word = late
+        moved.append(word)
+    return tuple(moved)
 
 
 def offsets(cells: int, length: int) -> list[int]:
