@@ -54,7 +54,15 @@ def test_what_is_worth_more_comes_more_often(work: Path):
     assert 3 < ratio < 5
 
 
-def test_shards_of_a_world_that_draws_otherwise_now_are_not_taken(work: Path, monkeypatch: pytest.MonkeyPatch):
+def test_shards_of_a_world_that_draws_otherwise_now_are_refused_and_made_anew(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load() -> Exercises:
+        return Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
+
+    load()
     monkeypatch.setattr(world, "LATE", 1.0)
-    with pytest.raises(TrainingError, match=r"codes-1-0000.*delete it and the others like it"):
-        Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
+    with pytest.raises(TrainingError, match=r"codes-1-0000.*--level 1 --shards 0:1"):
+        load()
+    write_shards("codes", blank, work, discs(), SMALL, range(2))
+    load()

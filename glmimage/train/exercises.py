@@ -63,10 +63,10 @@ def pictures_of(each: Sample) -> tuple[Scene, ...]:
 
 
 def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, shards: range) -> None:
-    """Encodes the shards of a kind ("latents" or "codes") that are not there yet."""
+    """Encodes the shards of a kind ("latents" or "codes") that are not there, or are of exercises drawn otherwise."""
     for number in shards:
         path = work / f"{kind}-{world.level}-{number:04d}.safetensors"
-        if path.exists():
+        if path.exists() and _is_current(path, world, number):
             continue
         tensors: dict[str, Tensor] = {}
         for start in range(0, SHARD, _CHUNK):
@@ -95,17 +95,21 @@ def _drawn(world: World, number: int) -> str:
     return hashlib.sha256(repr(first).encode()).hexdigest()
 
 
+def _is_current(path: Path, world: World, number: int) -> bool:
+    """Whether a shard's codes or latents are of the exercises that the world draws now."""
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("drawn") == _drawn(world, number)
+
+
 def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
-    """Raises TrainingError for one whose exercises are drawn otherwise now: its codes would be those of others."""
+    """Raises TrainingError for one of exercises that are drawn otherwise now."""
     found = work.glob(f"{kind}-{world.level}-*.safetensors")
     shards = {int(path.stem.rsplit("-", 1)[1]): path for path in sorted(found)}
     for number, path in shards.items():
-        with safe_open(path, "pt") as file:
-            drawn = (file.metadata() or {}).get("drawn")
-        if drawn != _drawn(world, number):
+        if not _is_current(path, world, number):
             raise TrainingError(
-                f"{path} was encoded when the world drew other exercises; delete it and the others like it in"
-                f" {work}, then run the stage exercises again."
+                f"{path} was encoded when the world drew other exercises; run the stage exercises again"
+                f" (--level {world.level} --shards {number}:{number + 1}), or delete it."
             )
     return shards
 

@@ -30,7 +30,7 @@ from glmimage.prior import filled, positions
 from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
-from glmimage.train.layout import SQUARE, Scene
+from glmimage.train.layout import Scene
 from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.words import columns
@@ -49,7 +49,8 @@ GROUND_WEIGHT = 0.3
 NEIGHBOURS = {1: ((1, -1), (2, -1)), 2: ((1, 0), (0, 1))}
 """Layer: (rows up, columns left) of what the heads of its first key head look at in the beginning. The code that is
 predicted stands one column right of the query."""
-LOOK = 4.75
+LOOK = 2.0
+"""What each frequency adds to the score of such a place."""
 SLOWEST = 0.4
 """Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
 START_WEIGHT = 6.0
@@ -60,15 +61,15 @@ END_WEIGHT = 2.0
 LETTER_WEIGHT = 4.0
 """Of the upper half of a letter: few cells, and copying them from the prompt is what is learned last."""
 EVEN_FROM = 0.4
-"""Share of the run from which all codes but the first cells count the same; a run that goes on from a finished
-checkpoint has them so throughout. Weights make what is rare learned sooner,
-and for ever likelier than it is: letters where one should be kept, stickers where one should be gone. First cells stay
-too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
+"""Share of the run from which all codes but first cells (`START_WEIGHT`) and the rest of new words (`SPELLING_WEIGHT`)
+count the same; a run that goes on from a finished checkpoint has them so throughout. Weights make what is rare learned
+sooner, and for ever likelier than it is: letters where one should be kept, stickers where one should be gone. First
+cells stay too likely on purpose: with all even, what had not begun where it was most likely to begin never came."""
 LOOK_WEIGHT = 0.2
 """Of each kind of `looks`, beside the codes' loss."""
 SPELLING_WEIGHT = 4.0
-"""Of the rest of a new word and what ends it, in every run to its end: what a letter looks like in which ink on which
-ground is learned late. Where a word begins, this does not make it likelier, and where it ends, not longer."""
+"""Of a new word from its second cell to the one after it, once all else weighs the same: what a letter looks like in
+which ink on which ground is learned late. It makes no beginning likelier, and no word longer."""
 MANY_WORDS, ODD_SHAPES = 3.0, 2.0
 """How often an exercise with several words, or with another word, and one of a shape whose preview is no multiple of
 it, comes in a run that goes on from a finished checkpoint, compared with others: what is learned last."""
@@ -207,6 +208,7 @@ def start_neighbours(model: GlmImageForConditionalGeneration) -> None:
     sections = config.rope_parameters["mrope_section"]
     axes = torch.cat([torch.full((count,), index % 3) for index, count in enumerate(sections)])
     quick = (rates > SLOWEST) & (axes > 0)
+    bias = (LOOK / text.layers[0].self_attn.scaling) ** 0.5
     for number, offsets in NEIGHBOURS.items():
         attention = text.layers[number].self_attn
         queries, keys = (
@@ -214,10 +216,14 @@ def start_neighbours(model: GlmImageForConditionalGeneration) -> None:
             for module in (attention.q_proj, attention.k_proj)
         )
         keys[0] = 0
-        keys[0, 0, quick] = LOOK
+        keys[0, 0, quick] = bias
         for head, (row, column) in enumerate(offsets[: attention.num_key_value_groups]):
             turn = rates * torch.tensor([0.0, row, column])[axes]
-            queries[head] = torch.stack([turn.cos(), -turn.sin()]) * LOOK * quick
+            queries[head] = torch.stack([turn.cos(), -turn.sin()]) * bias * quick
+
+
+def _size(grid: Grid) -> Size:
+    return Size(grid[1] * PRIOR_CELL, grid[0] * PRIOR_CELL)
 
 
 def _alike(each: Sample) -> Hashable:
@@ -227,7 +233,8 @@ def _alike(each: Sample) -> Hashable:
 
 def _worth(each: Sample) -> float:
     words = MANY_WORDS if len(each.scene.words) > 1 or each.task == "word" else 1.0
-    return words * (1.0 if each.scene.grid == SQUARE else ODD_SHAPES)
+    (rows, cols), (high, wide) = each.scene.grid, _size(each.scene.grid).preview_grid
+    return words * (ODD_SHAPES if high % rows or wide % cols else 1.0)
 
 
 def cell_weights(each: Sample, *, even: bool) -> Tensor:
@@ -279,7 +286,7 @@ def _batch(
     samples = [data.samples[row] for row in rows]
     target = data.stacked_codes(rows)
     grid = samples[0].scene.grid
-    size = Size(grid[1] * PRIOR_CELL, grid[0] * PRIOR_CELL)
+    size = _size(grid)
     weight = torch.stack([cell_weights(each, even=even) for each in samples])
     texts = [data.prompt(row, rng) for row in rows]
     spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
