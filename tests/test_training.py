@@ -166,7 +166,8 @@ def test_in_the_end_only_new_words_and_where_something_new_begins_weigh_more():
 
     def heavy(task: str, scene: Scene, *references: Scene) -> list[list[int]]:
         weight = weights(task, scene, *references)
-        assert set(weight.unique().tolist()) <= {1.0, prior_stage.START_WEIGHT, prior_stage.SPELLING_WEIGHT}
+        known = {1.0, prior_stage.START_WEIGHT, prior_stage.LATE_WEIGHT, prior_stage.SPELLING_WEIGHT}
+        assert set(weight.unique().tolist()) <= known
         return (weight == prior_stage.START_WEIGHT).nonzero().tolist()
 
     assert heavy("text", both) == [[0, 0], [4, 4]]
@@ -177,6 +178,7 @@ def test_in_the_end_only_new_words_and_where_something_new_begins_weigh_more():
     # The word to one cell beyond its end, both rows, but for its first cell; one that was there before counts as all.
     spelled = weights("text", both) == prior_stage.SPELLING_WEIGHT
     assert spelled.nonzero().tolist() == [[6, 2], [6, 3], [7, 1], [7, 2], [7, 3]]
+    assert weights("text", both)[6, 1] == prior_stage.LATE_WEIGHT
     assert (weights("add", both, one) != prior_stage.SPELLING_WEIGHT).all()
     early = weights("text", both, even=False)
     assert early[2, 6] == prior_stage.GROUND_WEIGHT < early[5, 5] < early[6, 2] == prior_stage.LETTER_WEIGHT

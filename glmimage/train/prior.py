@@ -55,7 +55,10 @@ SLOWEST = 0.4
 """Rotary frequencies above this, in radians a cell, can tell a cell from its neighbour."""
 START_WEIGHT = 6.0
 """Of the first cell of a sticker that is new, or in an edit a word: what stands where is decided there, and the rest
-follows. Words in other pictures need none, since those of training are at times a cell late (`world.LATE`)."""
+follows."""
+LATE_WEIGHT = 2.0
+"""The same of words in other pictures, once all else weighs the same: those of training are at times a cell late
+(`world.LATE`), so that what did not begin may still come. At 1 more of them never came, at 6 half came too early."""
 END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
@@ -254,7 +257,7 @@ def cell_weights(each: Sample, *, even: bool) -> Tensor:
         if word not in before.words:
             if even:
                 weight[word.row : word.row + 2, word.col : word.col + columns(word.text) + 1] = SPELLING_WEIGHT
-            weight[word.row, word.col] = 1.0 if even and each.task not in WHOLE else START_WEIGHT
+            weight[word.row, word.col] = LATE_WEIGHT if even and each.task not in WHOLE else START_WEIGHT
     for thing in scene.things:
         if thing not in before.things:
             weight[thing.row, thing.col] = START_WEIGHT

@@ -352,7 +352,8 @@ def _late(rng: random.Random, words: tuple[Word, ...]) -> tuple[Word, ...]:
     """Training's words, some of them a cell right of or below where they belong.
 
     Codes are drawn one by one, so that a word that did not begin in its place must come a cell later, and what was
-    always in its place would teach that it then never comes.
+    always in its place would teach that it then never comes. Right only with a column to spare: one that is taken to be
+    shorter than it is would else be cut at the edge.
     """
     moved: list[Word] = []
     for index, word in enumerate(words):
@@ -361,7 +362,7 @@ def _late(rng: random.Random, words: tuple[Word, ...]) -> tuple[Word, ...]:
             down, right = rng.choice(((0, 1), (1, 0))) if word.box or len(words) == 1 else (0, 1)
             late = replace(word, row=word.row + down, col=word.col + right)
             rows, cols = word.grid
-            inside = late.row <= rows - 2 and late.col + columns(late.text) <= cols
+            inside = late.row <= rows - 2 and late.col + columns(late.text) <= cols - right
             said = late.box or late.line == word.line
             if inside and said and not taken((*moved, *words[index + 1 :]), word.grid)[late.area].any():
                 word = late
