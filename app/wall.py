@@ -33,10 +33,11 @@ element.addEventListener('click', async (event) => {
   event.preventDefault();
   const {error, url, name} = await server.bare({who: window.atelier.who(), key: link.dataset.key}) ?? {};
   if (url) window.atelier.save(url, name);
-  if (error) link.replaceWith(Object.assign(document.createElement('span'), {role: 'alert', textContent: error}));
+  if (error) trigger('act', {act: 'fault', key: error, to: ''});
 });
 """
-"""Where pictures leave without their settings, the link under one saves it so."""
+"""Where pictures leave without their settings, the link under one saves it so. What is wrong is said where faults are:
+the link goes as soon as somebody notices that its picture has gone."""
 
 Act = Callable[[str, str, Visit, Values], Updates | None]
 Beside = Callable[[Visit, Values], Updates]
@@ -96,7 +97,7 @@ class Wall:
             try:
                 path = visit.history.bare(str(ask.get("key", "")))
             except GLMImageError as error:
-                return {"error": visit.words.said(str(error))}
+                return {"error": str(error)}
             return {"url": easel.file_url(path), "name": path.name}
 
         self.easel = gr.HTML(
@@ -267,6 +268,8 @@ class Wall:
                 visit = self._anew(visit)
             case "send":
                 return self._page.send(to, "picture", key)
+            case "fault":
+                return self.say(visit, values, key)
             case "use":
                 return self._use(key, visit, values)
         return self._show(visit, values, values[self.view])

@@ -333,7 +333,7 @@ def test_a_bare_download_of_a_picture_that_is_gone_says_so(visit: Visit) -> None
     (picture,) = visit.history.newest(9)
     picture.path.unlink()
     page.locator("#create-shelf a[download]").click()
-    expect(page.locator("#create-shelf [role=alert]")).to_contain_text("no longer there")
+    expect(page.locator("#create-complaint [role=alert]")).to_contain_text("no longer there")
 
 
 def test_ctrl_enter_paints(visit: Visit) -> None:
