@@ -47,6 +47,11 @@ def add_paint(paint: argparse.ArgumentParser) -> None:
         "--mask", metavar="FILE", help="edit only where this picture, of the reference's shape, is white"
     )
     studio.add_argument(
+        "--keep",
+        action=argparse.BooleanOptionalAction,
+        help="in an edit keep the pixels of all that its layout leaves alone (as the checkpoint does)",
+    )
+    studio.add_argument(
         "--content", type=float, default=0.0, metavar="X", help="start from the reference's own picture, 0 to 1 (0)"
     )
     studio.add_argument(
@@ -129,7 +134,7 @@ def _task(options: argparse.Namespace, base: Request) -> Request:
             return tasks.subjects(base, prompt, [subject(said) for said in options.subject])
         case "edit":
             edit = tasks.edit(base, references[0], prompt, options.mask)
-            return replace(edit, content=options.content)
+            return replace(edit, content=options.content, keep=options.keep)
         case "style":
             shown = references[1] if len(references) > 1 else None
             return tasks.style(base, references[0], prompt, shown, 1 - options.content, tasks.language_of(prompt))

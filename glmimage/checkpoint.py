@@ -1,9 +1,9 @@
 """Checkpoints on disk: which folder a name means, whether it is whole, and what its optional files say.
 
 The released layout is `model_index.json` and a folder for each of seven parts. Beside it may stand `atelier.json`
-(default size, steps, guidance, range of sides) and `world.json` (what a small model knows). Only safetensors count;
-weights may be quantized, their configs say so. Knows no torch, and leaves the hub to `hub.py` and `download.py`, which
-are asked only for a hub id that is neither the miniature nor a folder.
+(default size, steps, guidance, range of sides, whether edits keep pixels) and `world.json` (what a small model knows).
+Only safetensors count; weights may be quantized, their configs say so. Knows no torch, and leaves the hub to `hub.py`
+and `download.py`, which are asked only for a hub id that is neither the miniature nor a folder.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def read_defaults(folder: Path) -> Defaults:
     data = _object(path)
     known = {field.name: field.type for field in fields(Defaults)}
     for key, value in data.items():
-        good = isinstance(value, str) if key == "name" else _is_number(value, whole=key != "guidance")
+        kind = {"name": str, "keep": bool}.get(key)
+        good = isinstance(value, kind) if kind else _is_number(value, whole=key != "guidance")
         if key not in known or not good:
             raise CheckpointError(
                 f"The file {path} says {key} = {value!r}, which has no meaning; correct it or remove it."

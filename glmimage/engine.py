@@ -103,14 +103,18 @@ class Engine:
             size = references[0].size
             run.request = replace(request, width=size.width, height=size.height).resolve(self.defaults)
         yield from _snapped(request, run.request)
-        source = read_source(self.stack, request, references[0]) if request.mask or request.content else None
+        alike = bool(references) and references[0].size == run.request.size
+        keeps = run.request.keep and request.task == "edit" and alike
+        held = request.mask or request.content or keeps
+        source = read_source(self.stack, request, references[0]) if held else None
         layouts = yield from self._last(run, lambda: run.lay_out(references, source))
         glyphs = yield from self._last(run, run.read_glyphs)
         for index, layout in enumerate(layouts):
-            paint = partial(run.paint, index, layout.target, glyphs, references, source)
+            kept = source.without(layout.target) if source is not None and keeps else source
+            paint = partial(run.paint, index, layout.target, glyphs, references, kept)
             painted = yield from self._last(run, paint)
             image = yield from self._last(run, partial(run.decode, index, painted))
-            yield run.result(index, layout, image if source is None else source.put_back(image))
+            yield run.result(index, layout, image if kept is None else kept.put_back(image))
 
     def sketch(
         self, request: Request, stop: threading.Event | None = None, *, previews: bool = True

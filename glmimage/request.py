@@ -45,6 +45,8 @@ class Defaults:
     min_side: int = 256
     max_side: int = 2048
     name: str = ""
+    keep: bool = False
+    """Whether a cell's code tells all that it shows, so that an edit may keep the pixels of cells that keep theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +204,9 @@ class Request:
     """File of a picture of the first reference's shape: white may change, the rest of that reference stays."""
     content: float = 0.0
     """0..1: share of the painting's early steps that is left out by starting from the first reference's own latents."""
+    keep: bool | None = None
+    """Whether an edit's picture has the first reference's pixels in all cells whose codes it takes over from it, if the
+    two are of one size."""
     region_strength: float = 1.0
     """How strongly the painting ties a region's text to its box; 0 = not at all, as upstream."""
     layout: Layout | None = None
@@ -253,6 +258,8 @@ class Request:
             object.__setattr__(self, name, value)
         if (self.mask is not None or self.content > 0) and not self.references:
             raise RequestError("There is no picture to keep anything of; add a reference, or remove mask and content.")
+        if self.keep not in (None, True, False):
+            raise RequestError(f"The keeping {self.keep!r} is neither true nor false; choose one, or leave it out.")
         if self.layout is not None and not isinstance(self.layout, Layout):
             raise RequestError(f"The layout {self.layout!r} is not a Layout value; build it as such.")
 
@@ -296,6 +303,7 @@ class Request:
             height=size.height,
             steps=defaults.steps if self.steps is None else self.steps,
             guidance=defaults.guidance if self.guidance is None else self.guidance,
+            keep=defaults.keep if self.keep is None else self.keep,
         )
 
     def layout_seed_of(self, index: int) -> int:
@@ -318,7 +326,8 @@ class Request:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Request:
         """Reads what `to_json` wrote; missing fields take their defaults. Raises RequestError on anything else."""
-        known = _known(cls, data)
+        # Pictures of before there was a choice are painted again as they were.
+        known = {"keep": False} | _known(cls, data)
         for name, kind in (("references", Reference), ("regions", Region)):
             if name in known:
                 if not isinstance(known[name], (list, tuple)):

@@ -1,19 +1,22 @@
-"""What a picture keeps of the one it is made from: all outside a mask, and how far its painting starts from it.
+"""What a picture keeps of the one it is made from: all outside a mask, what its layout left alone, and how far its
+painting starts from it.
 
 Outside the mask the codes are the source's own, the latents follow the source's (noised to each step's sigma), and at
 last its own pixels are put back, with a seam in which one fades into the other: beyond the seam they are equal to the
-bit. A share of the early steps can be left out by starting at their end from the source's own latents, as in image to
+bit. Where a code tells all that its cell shows, cells that the layout left alone are treated the same without a mask. A
+share of the early steps can be left out by starting at their end from the source's own latents, as in image to
 image (Meng et al. 2022, SDEdit). Knows no prompt and no layers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -48,6 +51,16 @@ class Source:
         are the source's."""
         free = _any(self.share, PRIOR_CELL)
         return torch.where(free, -1, self.reference.codes.cpu()).flatten().tolist()
+
+    def without(self, codes: NDArray[np.int64]) -> Source:
+        """This source, kept also wherever a layout [H/32, W/32] of its size has the source's own codes.
+
+        Not in cells that touch a changed one: the code of a thing's edge says little of the ground behind it.
+        """
+        changed = (torch.from_numpy(codes) != self.reference.codes.cpu()).float()
+        near = F.max_pool2d(changed[None], 3, stride=1, padding=1)[0]
+        pixels = near.repeat_interleave(PRIOR_CELL, 0).repeat_interleave(PRIOR_CELL, 1)
+        return replace(self, share=torch.minimum(self.share, _soften(pixels)))
 
     def skipped(self, steps: int) -> int:
         """How many of the steps are left out; the last one never."""

@@ -388,6 +388,26 @@ def test_content_leaves_out_early_steps(engine: Engine, tmp_path: Path, content:
         assert far < difference(results(engine.run(replace(request, content=0.0)))[0].image, back)
 
 
+def test_an_edit_keeps_the_pixels_of_what_its_layout_leaves_alone(engine: Engine, tmp_path: Path) -> None:
+    source = picture_file(tmp_path, "a.png", 160, 96)
+    reference = Reference(path=source)
+    codes = prepare(engine.stack, [reference])[0].codes.numpy().copy()
+    codes[1, 0] = (codes[1, 0] + 1) % engine.stack.codes
+    request = Request(
+        prompt=PROMPT, steps=2, references=(reference,), task="edit", layout=Layout(target=codes.tolist()), keep=True
+    )
+    kept, old = np.asarray(results(engine.run(request))[0].image), np.asarray(Image.open(source))
+    assert np.array_equal(kept[:, 64 + SEAM :], old[:, 64 + SEAM :])
+    assert not np.array_equal(kept[:, :64], old[:, :64])
+    assert engine.defaults.keep is False
+    free = np.asarray(results(engine.run(replace(request, keep=None)))[0].image)
+    assert not np.array_equal(free[:, 64 + SEAM :], old[:, 64 + SEAM :])
+    # Of another size than its reference, a picture keeps nothing of it; nor does one that is no edit.
+    for other in (replace(request, width=96, height=96, layout=None), replace(request, task="style")):
+        wanted = results(engine.run(replace(other, keep=False)))[0].image
+        assert difference(results(engine.run(other))[0].image, wanted) == 0
+
+
 def test_the_sources_size_is_said(engine: Engine, tmp_path: Path) -> None:
     reference = Reference(path=picture_file(tmp_path, "a.png", 128, 96))
     request = Request(prompt=PROMPT, steps=1, references=(reference,), content=0.5, width=64, height=64)

@@ -31,6 +31,7 @@ def full() -> Request:
         task="subjects",
         mask="mask.png",
         content=1,
+        keep=True,
         region_strength=3,
         layout=Layout(preview=((1, 2), (3, 4)), target=[[5] * 6] * 9),
     )
@@ -53,6 +54,7 @@ def test_json_of_older_versions_is_read() -> None:
     request = Request.from_json(stored)
     assert (request.task, request.mask, request.content, request.region_strength) == ("text", None, 0.0, 1.0)
     assert request.layout is None
+    assert request.keep is False, "as it was painted"
     assert (request.references[0].name, request.regions[0].style, request.regions[0].align) == ("", "", "centre")
 
 

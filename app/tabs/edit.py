@@ -52,7 +52,7 @@ class Edit:
                 self._desk()
             with gr.Column(elem_classes="wall", min_width=280):
                 self._wall.hang()
-        widgets: list[Block] = [self._instruction, self._part, *self._controls.inputs]
+        widgets: list[Block] = [self._instruction, self._part, self._exact, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._fitted, self._source, self._mask, self._strokes, self._wall.view}
         own: list[Block] = [self._source, self._mask, self._strokes, self._written, *widgets]
         own += self._new.outputs
@@ -82,7 +82,7 @@ class Edit:
         updates |= self._wall.look(visit, values)
         defaults = visit.snapshot.defaults
         if values[self._fitted] != defaults:
-            updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults}
+            updates |= self._controls.fit_checkpoint(defaults) | {self._fitted: defaults, self._exact: defaults.keep}
         return updates
 
     def receive(self, parcel: Parcel, visit: Visit, values: Values) -> Updates:
@@ -109,7 +109,8 @@ class Edit:
         kept = mask is not None and Path(mask).is_file()
         shown = self._take(visit, values, Path(source))
         shown |= {self._mask: Mask(base=mask or "") if kept else Mask(), self._part: kept}
-        shown |= self._controls.show(settings, visit.snapshot.defaults) | {self._instruction: request.prompt}
+        shown |= self._controls.show(settings, visit.snapshot.defaults)
+        shown |= {self._instruction: request.prompt, self._exact: bool(request.keep)}
         return shown | self._wall.choose(visit, {**values, self._source: source}, parcel.key)
 
     def _desk(self) -> None:
@@ -143,6 +144,13 @@ class Edit:
             elem_classes="part",
         )
         self._controls = controls.make(self.name, self._page, shaped=False)
+        with self._controls.advanced:
+            self._exact = gr.Checkbox(
+                value=self._page.worker.snapshot().defaults.keep,
+                label=cast(str, label("edit.keep")),
+                info=cast(str, label("edit.keep.info")),
+                elem_id="edit-keep",
+            )
         self._wall.actions(paint="edit.paint")
 
     # --- what is shown ----------------------------------------------------------------------------------------------
@@ -238,7 +246,7 @@ class Edit:
             raise RequestError(visit.words("edit.no_instruction"))
         base = self._controls.request(instruction, values, visit.snapshot.defaults)
         mask = str(self._painted(values).keep(source, visit.history.storage.root)) if values[self._part] else None
-        return tasks.edit(base, str(source), instruction, mask)
+        return replace(tasks.edit(base, str(source), instruction, mask), keep=bool(values[self._exact]))
 
     def _turn(self, values: Values) -> Updates:
         """The mask was switched on or off: shows the picture that it belongs to."""

@@ -35,6 +35,11 @@ WORDS = {
         "Paint over what may change; the rest stays as it is.",
         "涂抹可以改变的地方，其余保持不变。",
     ),
+    "edit.keep": ("Leave the rest alone", "其余不动"),
+    "edit.keep.info": (
+        "What the new layout does not change keeps its very pixels.",
+        "新布局没有改变的地方保留原来的像素。",
+    ),
     "edit.paint": ("Change it", "开始修改"),
     "edit.no_picture": (
         "There is no picture to change; choose one, drop it or paste it.",

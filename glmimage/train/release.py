@@ -104,6 +104,8 @@ class Sizes:
     """The default picture is a square of this side."""
     steps: int
     guidance: float = 1.5
+    keep: bool = False
+    """As in `Defaults`: in the sticker world a cell shows what its code says and nothing else."""
     min_side: int
     max_side: int
 
@@ -130,6 +132,7 @@ class Sizes:
             min_side=self.min_side,
             max_side=self.max_side,
             name=self.name,
+            keep=self.keep,
         )
 
 
@@ -170,6 +173,7 @@ MINIATURE = Sizes(
     largest_reference=1024,
     side=256,
     steps=20,
+    keep=True,
     min_side=128,
     max_side=512,
 )
