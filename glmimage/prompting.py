@@ -17,9 +17,8 @@ Departures from upstream:
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from glmimage.errors import RequestError
@@ -96,32 +95,12 @@ def _percents(low: float, high: float) -> tuple[int, int]:
     return first * PERCENT_STEP, last * PERCENT_STEP
 
 
-def with_extent(region: Region, letter: Size, size: Size) -> Region:
-    """The region with what its text takes in a picture of a size, in letters of one size: aligned in the box.
-
-    In the middle of its height. Begins at whole widths of a letter, as the miniature's texts do, and stays inside the
-    picture. Wide characters (Chinese) take two letters' width.
-    """
-    # In letters' widths, of which rows are counted, too.
-    cols, rows = size.width / letter.width, size.height / letter.width
-    wide = min(sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in region.text), cols)
-    high = min(letter.height / letter.width, rows)
-    x0, y0, x1, y1 = region.box
-    begin = {"left": x0 * cols, "centre": (x0 + x1) / 2 * cols - wide / 2, "right": x1 * cols - wide}[region.align]
-    left = min(max(round(begin), 0), cols - wide)
-    top = min(max(round((y0 + y1) / 2 * rows - high / 2), 0), rows - high)
-    return replace(region, extent=(left / cols, top / rows, (left + wide) / cols, (top + high) / rows))
-
-
 def region_words(region: Region, language: str = "en") -> str:
     """A text box as a clause of a prompt, "en" or "zh": the text in quotation marks, its colour, place and sides.
 
-    Place and sides are those of its extent, where that is known: a small model hits what it need not work out.
-
     The miniature is trained on these very words, so whoever asks for a box should use them:
     `the text "HELLO" in white at the top left, from 5% to 60% across and 10% to 35% down`.
-    Lettering and alignment are said only where they are not the usual ones: the miniature knows neither. An extent
-    tells the alignment, too.
+    Lettering and alignment are said only where they are not the usual ones: the miniature knows neither.
     Raises RequestError for a text in which every kind of double quotation mark occurs.
     """
     for left, right in _MARKS[language]:
@@ -132,7 +111,7 @@ def region_words(region: Region, language: str = "en") -> str:
             f"The text {region.text!r} has every kind of quotation mark, so that none can stand around it;"
             " leave one kind out."
         )
-    x0, y0, x1, y1 = region.extent or region.box
+    x0, y0, x1, y1 = region.box
     (first, last), (upper, lower) = _percents(x0, x1), _percents(y0, y1)
     english, chinese = _AT[place_of((x0 + x1) / 2, (y0 + y1) / 2)]
     if language == "zh":
@@ -149,12 +128,12 @@ def region_words(region: Region, language: str = "en") -> str:
 def _lettering(region: Region) -> str:
     look = f"{region.color} {region.style} letters" if region.style else region.color
     said = f" in {look.strip()}" if look else ""
-    return said if region.align == "centre" or region.extent else f"{said}, {region.align}-aligned,"
+    return said if region.align == "centre" else f"{said}, {region.align}-aligned,"
 
 
 def _lettering_zh(region: Region) -> str:
     said = [f"{region.style}字体"] if region.style else []
-    if region.align != "centre" and not region.extent:
+    if region.align != "centre":
         said.append({"left": "左对齐", "right": "右对齐"}[region.align])
     return f"（{'，'.join(said)}）" if said else ""
 

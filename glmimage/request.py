@@ -86,9 +86,6 @@ class Region:
     """Of the lettering ("bold", "handwritten")."""
     align: str = "centre"
     """One of `ALIGNMENTS`."""
-    extent: tuple[float, float, float, float] | None = None
-    """What the text itself will take, where the checkpoint's letters have one size (`prompting.with_extent`); the
-    prompt then says this in place of the box."""
 
     def __post_init__(self) -> None:
         for name in ("text", "color", "style", "align"):
@@ -96,13 +93,16 @@ class Region:
         _one_of("region align", self.align, ALIGNMENTS)
         if not self.text.strip():
             raise RequestError("A region has no text; write what it should say or remove the region.")
-        object.__setattr__(self, "box", _sides("box", self.box))
-        if self.extent is not None:
-            object.__setattr__(self, "extent", _sides("extent", self.extent))
+        box = tuple(_number("region box", side) for side in self.box) if isinstance(self.box, (tuple, list)) else ()
+        if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+            raise RequestError(
+                f"The region box {self.box!r} is not left, top, right, bottom between 0 and 1;"
+                " draw it inside the picture."
+            )
+        object.__setattr__(self, "box", box)
 
     def to_json(self) -> dict[str, Any]:
-        data = {field.name: getattr(self, field.name) for field in fields(self)} | {"box": list(self.box)}
-        return data | {"extent": self.extent and list(self.extent)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"box": list(self.box)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Region:
@@ -387,15 +387,6 @@ def _codes(name: str, rows: object) -> Codes | None:
 def _whole(name: str, value: object, low: int, high: int, remedy: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise RequestError(f"The {name} {value!r} is not a whole number between {low} and {high}; {remedy}.")
-
-
-def _sides(name: str, value: object) -> tuple[float, float, float, float]:
-    sides = [_number(f"region {name}", side) for side in value] if isinstance(value, (tuple, list)) else []
-    if len(sides) != 4 or not (0 <= sides[0] < sides[2] <= 1 and 0 <= sides[1] < sides[3] <= 1):
-        raise RequestError(
-            f"The region {name} {value!r} is not left, top, right, bottom between 0 and 1; draw it inside the picture."
-        )
-    return sides[0], sides[1], sides[2], sides[3]
 
 
 def _number(name: str, value: object) -> float:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from glmimage.prompting import region_words
+from glmimage.request import Region
 from glmimage.train.grounds import ABOVE, LANDSCAPES, halves
-from glmimage.train.layout import Scene, Thing, Word, region_of, sticker_sizes
+from glmimage.train.layout import Scene, Thing, Word, sticker_sizes
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "cat": ("cat", "kitten", "cat"),
@@ -228,8 +228,7 @@ class Grammar:
         for word in scene.words:
             if word.box and (held_out or rng.random() < 0.7):
                 color = "" if rng.random() < 0.35 else self.ink(word.color)
-                region = region_of(word.text, word.box, word.grid)
-                said = region_words(replace(region, color=color), self.language)
+                said = region_words(Region(text=word.text, box=word.box, color=color), self.language)
                 left = set() if color else {"ink"}
             elif word.box:
                 said, left = self.word(word, rng, held_out, self.at(word.place, rng))
