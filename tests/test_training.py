@@ -272,6 +272,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path):
     with pytest.raises(Cut):
         run.train(interrupted, log_every=5, save_seconds=0.0)
     again = _Line()
+    slower = Run("cut", tmp_path, {"line": _Line()}, _schedule(30, ema=0.9, rate=0.01))
+    assert slower.resume()
+    assert {group["base_lr"] for optimizer in slower.optimizers for group in optimizer.param_groups} == {0.01, 0.1}
     resumed = Run("cut", tmp_path, {"line": again}, _schedule(30, ema=0.9))
     assert resumed.resume()
     assert resumed.step == 12

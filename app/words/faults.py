@@ -187,6 +187,9 @@ _BOXES = {
     "A region has no text; write what it should say or remove the region.": (
         "有一个区域没有文字；请写下内容，或删除它。"
     ),
+    "The keeping {keep} is neither true nor false; choose one, or leave it out.": (
+        "“保留”设置 {keep} 既不是 true 也不是 false；请选择其一，或不填。"
+    ),
     "The region box {box} is not left, top, right, bottom between 0 and 1; draw it inside the picture.": (
         "区域框 {box} 不是 0 到 1 之间的左、上、右、下；请画在图片之内。"
     ),

@@ -93,7 +93,11 @@ class Run:
         state = torch.load(self.state_file, weights_only=True)
         self.modules.load_state_dict(state["modules"])
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            rates = [group["base_lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(stored)
+            # The state remembers the rate that it was made with; whoever starts it again may ask for another.
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["base_lr"] = rate
         self.average = state["average"]
         self.step = state["step"]
         return True
