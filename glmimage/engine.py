@@ -110,7 +110,7 @@ class Engine:
         layouts = yield from self._last(run, lambda: run.lay_out(references, source))
         glyphs = yield from self._last(run, run.read_glyphs)
         for index, layout in enumerate(layouts):
-            kept = source.without(layout.target) if source is not None and keeps else source
+            kept = source.keeping(layout.target) if source is not None and keeps else source
             paint = partial(run.paint, index, layout.target, glyphs, references, kept)
             painted = yield from self._last(run, paint)
             image = yield from self._last(run, partial(run.decode, index, painted))

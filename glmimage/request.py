@@ -258,7 +258,7 @@ class Request:
             object.__setattr__(self, name, value)
         if (self.mask is not None or self.content > 0) and not self.references:
             raise RequestError("There is no picture to keep anything of; add a reference, or remove mask and content.")
-        if self.keep not in (None, True, False):
+        if self.keep is not None and not isinstance(self.keep, bool):
             raise RequestError(f"The keeping {self.keep!r} is neither true nor false; choose one, or leave it out.")
         if self.layout is not None and not isinstance(self.layout, Layout):
             raise RequestError(f"The layout {self.layout!r} is not a Layout value; build it as such.")

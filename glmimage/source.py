@@ -52,8 +52,8 @@ class Source:
         free = _any(self.share, PRIOR_CELL)
         return torch.where(free, -1, self.reference.codes.cpu()).flatten().tolist()
 
-    def without(self, codes: NDArray[np.int64]) -> Source:
-        """This source, kept also wherever a layout [H/32, W/32] of its size has the source's own codes.
+    def keeping(self, codes: NDArray[np.int64]) -> Source:
+        """This source, which also stays wherever a layout [H/32, W/32] of its size has the source's own codes.
 
         Not in cells that touch a changed one: the code of a thing's edge says little of the ground behind it.
         """

@@ -107,13 +107,13 @@ def test_codes_of_cells_that_stay_are_known(tiny_stack: Stack, tmp_path: Path) -
 def test_what_a_layout_leaves_alone_stays(tiny_stack: Stack, tmp_path: Path) -> None:
     source = source_of(tiny_stack, tmp_path, noise_picture(160, 96))
     codes = source.reference.codes.numpy().copy()
-    assert not source.without(codes).share.any(), "the layout is the source's own"
+    assert not source.keeping(codes).share.any(), "the layout is the source's own"
     codes[1, 0] = (codes[1, 0] + 1) % tiny_stack.codes
-    share = source.without(codes).share
+    share = source.keeping(codes).share
     assert (share[:, :64] == 1).all(), "the changed cell and those around it"
     assert not share[:, 64 + SEAM :].any()
     masked = source_of(tiny_stack, tmp_path, noise_picture(160, 96), drawn(size=(160, 96), box=(0, 0, 32, 96)))
-    assert torch.equal(masked.without(codes).share, torch.minimum(masked.share, share))
+    assert torch.equal(masked.keeping(codes).share, torch.minimum(masked.share, share))
 
 
 def test_a_start_between_noise_and_source(tiny_stack: Stack, tmp_path: Path) -> None:

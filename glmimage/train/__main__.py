@@ -293,7 +293,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             parts.processor,
             work,
             schedule,
-            recipe.SHARES if start is None else recipe.LATER_SHARES,
+            recipe.SHARES,
             fresh=start is None,
             compiled=not arguments.eager,
         )

@@ -29,8 +29,6 @@ SHARDS: Mapping[str, Mapping[int, int]] = {"codes": {1: 48, 2: 144}, "latents": 
 learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both."""
 SHARES: Mapping[int, float] = {1: 0.35, 2: 0.65}
 """Level of the world -> share of the prior's and the decoder's training."""
-LATER_SHARES: Mapping[int, float] = {1: 0.15, 2: 0.85}
-"""The same of a prior that goes on from a finished checkpoint: the first level is what it knows."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
 
