@@ -14,9 +14,10 @@ from typing import Any
 
 from app.words import Words
 from glmimage import tasks
+from glmimage.checkpoint import letter_of
 from glmimage.errors import RequestError
 from glmimage.geometry import Size
-from glmimage.request import ALIGNMENTS, Region, Request
+from glmimage.request import ALIGNMENTS, Defaults, Region, Request
 
 MOST_BOXES = 40
 LONGEST_TEXT = 300
@@ -147,16 +148,17 @@ class Board:
             raise RequestError(f"There are {len(boxes)} boxes; a picture takes {MOST_BOXES} at most, remove some.")
         return cls(boxes=tuple(map(Box.from_json, boxes)), shape=shape[:20], edit=edit)
 
-    def request(self, base: Request, scene: str, languages: Sequence[str] = ()) -> Request:
-        """The boxes and the rest of the picture as a request. Raises RequestError naming the box it is about.
+    def request(self, base: Request, scene: str, pen: Pen, defaults: Defaults) -> Request:
+        """The boxes and the rest of the picture as a request, for what the checkpoint can write and its defaults.
 
-        languages: those that the checkpoint knows, where it says so.
+        Raises RequestError naming the box it is about.
         """
         for number, box in enumerate(self.boxes, 1):
             if not box.text.strip():
                 raise RequestError(f"Box {number} has no text; write what it should say or remove it.")
-        language = self._language(scene, languages)
-        return tasks.regions(base, scene, [box.region(language) for box in self.boxes], language)
+        language = self._language(scene, pen.languages)
+        request = tasks.regions(base, scene, [box.region(language) for box in self.boxes], language)
+        return tasks.with_cells(request, pen.letter, defaults)
 
     def _language(self, scene: str, languages: Sequence[str]) -> str:
         """The scene's; without a scene the texts'. A model that knows one language alone is spoken to in that."""
@@ -187,8 +189,8 @@ class Pen:
     longest: int = 0
     """Letters of the longest text."""
     colors: tuple[str, ...] = ()
-    letter: tuple[int, int] | None = None
-    """Pixels that a letter takes across and down."""
+    letter: Size | None = None
+    """What a letter takes."""
     languages: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -197,13 +199,12 @@ class Pen:
         world = world or {}
         told = world.get("lettering")
         lettering: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
-        letters, longest, letter = (lettering.get(name) for name in ("letters", "longest", "letter"))
-        sides = tuple(letter) if isinstance(letter, list) else ()
+        letters, longest = lettering.get("letters"), lettering.get("longest")
         return cls(
             letters=(letters if isinstance(letters, str) else "") + "".join(_texts(lettering.get("greetings"))),
             longest=longest if type(longest) is int else 0,
             colors=_texts(lettering.get("colors")),
-            letter=(sides[0], sides[1]) if len(sides) == 2 and all(type(side) is int for side in sides) else None,
+            letter=letter_of(world),
             languages=_texts(world.get("languages")),
         )
 
@@ -222,7 +223,7 @@ def advise(box: Box, size: Size, pen: Pen, name: str, words: Words) -> str:
     if pen.longest and len(text) > pen.longest:
         return words("board.advice.longest", name=name, count=len(text), longest=pen.longest)
     if pen.letter is not None:
-        wide, high = pen.letter[0] * len(text), pen.letter[1]
+        wide, high = pen.letter.width * len(text), pen.letter.height
         has = round((box.box[2] - box.box[0]) * size.width), round((box.box[3] - box.box[1]) * size.height)
         if has[0] < wide or has[1] < high:
             return words("board.advice.small", name=name, wide=wide, high=high, width=has[0], height=has[1])

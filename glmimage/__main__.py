@@ -272,7 +272,7 @@ def _paint(options: argparse.Namespace) -> None:
 
     bars = _Bars()
     try:
-        from glmimage import checkpoint
+        from glmimage import checkpoint, tasks
         from glmimage.download import Terminal
 
         with Terminal() as report:
@@ -284,6 +284,7 @@ def _paint(options: argparse.Namespace) -> None:
         wishes = _wishes(options.bits, options.offload, options.memory)
         adapters = [Adapter.parse(text) for text in options.lora]
         engine = Engine.load(str(folder), device=options.device, wishes=wishes, adapters=adapters)
+        request = tasks.with_cells(request, checkpoint.letter_of(engine.world), engine.defaults)
         bars.show("loading", 1, 1)
         # The first comes with the run, as it does on the page.
         for sentence in engine.workshop.sentences[1:]:

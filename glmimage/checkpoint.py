@@ -9,12 +9,14 @@ and `download.py`, which are asked only for a hub id that is neither the miniatu
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from glmimage import download, hub
 from glmimage.errors import CheckpointError, HubUnreachable
+from glmimage.geometry import Size
 from glmimage.request import Defaults as Defaults
 
 MINIATURE = "miniature"
@@ -220,6 +222,15 @@ def read_world(folder: Path) -> dict[str, Any] | None:
     """What the checkpoint knows (`world.json`), or None where it does not say."""
     path = folder / "world.json"
     return _object(path) if path.is_file() else None
+
+
+def letter_of(world: Mapping[str, Any] | None) -> Size | None:
+    """Pixels that every letter of a checkpoint takes across and down, where its world says so."""
+    lettering = (world or {}).get("lettering")
+    sides = lettering.get("letter") if isinstance(lettering, Mapping) else None
+    if isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides):
+        return Size(*sides)
+    return None
 
 
 def _name(folder: Path) -> str:

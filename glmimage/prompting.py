@@ -17,8 +17,9 @@ Departures from upstream:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from glmimage.errors import RequestError
@@ -95,11 +96,29 @@ def _percents(low: float, high: float) -> tuple[int, int]:
     return first * PERCENT_STEP, last * PERCENT_STEP
 
 
-def region_words(region: Region, language: str = "en") -> str:
-    """A text box as a clause of a prompt, "en" or "zh": the text in quotation marks, its colour, place and sides.
+def with_cell(region: Region, letter: Size, size: Size) -> Region:
+    """The region with where its text begins in a picture of a size, in letters of one size: aligned in the box.
 
-    The miniature is trained on these very words, so whoever asks for a box should use them:
+    In the middle of its height, and inside the picture. Wide characters (Chinese) take two letters' width.
+    """
+    # In letters' widths, of which rows are counted, too.
+    cols, rows = size.width / letter.width, size.height / letter.width
+    wide = min(sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in region.text), cols)
+    high = min(letter.height / letter.width, rows)
+    x0, y0, x1, y1 = region.box
+    begin = {"left": x0 * cols, "centre": (x0 + x1) / 2 * cols - wide / 2, "right": x1 * cols - wide}[region.align]
+    left = min(max(round(begin), 0), cols - wide)
+    top = min(max(round((y0 + y1) / 2 * rows - high / 2), 0), rows - high)
+    return replace(region, cell=(int(left) + 1, int(top) + 1))
+
+
+def region_words(region: Region, language: str = "en") -> str:
+    """A text box as a clause of a prompt, "en" or "zh": the text in quotation marks, its colour, place and sides:
     `the text "HELLO" in white at the top left, from 5% to 60% across and 10% to 35% down`.
+
+    Where the text's first cell is known that is said, and neither sides nor alignment; the miniature is trained on
+    these very words, so whoever asks it for a box should use them: a small model hits what it need not work out.
+    `the text "HELLO" in white at the top left, column 1, row 2`.
     Lettering and alignment are said only where they are not the usual ones: the miniature knows neither.
     Raises RequestError for a text in which every kind of double quotation mark occurs.
     """
@@ -114,6 +133,12 @@ def region_words(region: Region, language: str = "en") -> str:
     x0, y0, x1, y1 = region.box
     (first, last), (upper, lower) = _percents(x0, x1), _percents(y0, y1)
     english, chinese = _AT[place_of((x0 + x1) / 2, (y0 + y1) / 2)]
+    if region.cell is not None:
+        column, row = region.cell
+        if language == "zh":
+            said = f"{region.color}文字{left}{region.text}{right}{_lettering_zh(region)}位于{chinese}"
+            return f"{said}，第{column}列、第{row}行"
+        return f"the text {left}{region.text}{right}{_lettering(region)} {english}, column {column}, row {row}"
     if language == "zh":
         return (
             f"{region.color}文字{left}{region.text}{right}{_lettering_zh(region)}位于{chinese}，"
@@ -128,12 +153,12 @@ def region_words(region: Region, language: str = "en") -> str:
 def _lettering(region: Region) -> str:
     look = f"{region.color} {region.style} letters" if region.style else region.color
     said = f" in {look.strip()}" if look else ""
-    return said if region.align == "centre" else f"{said}, {region.align}-aligned,"
+    return said if region.align == "centre" or region.cell else f"{said}, {region.align}-aligned,"
 
 
 def _lettering_zh(region: Region) -> str:
     said = [f"{region.style}字体"] if region.style else []
-    if region.align != "centre":
+    if region.align != "centre" and not region.cell:
         said.append({"left": "左对齐", "right": "右对齐"}[region.align])
     return f"（{'，'.join(said)}）" if said else ""
 

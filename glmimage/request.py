@@ -86,6 +86,9 @@ class Region:
     """Of the lettering ("bold", "handwritten")."""
     align: str = "centre"
     """One of `ALIGNMENTS`."""
+    cell: tuple[int, int] | None = None
+    """Column and row where the text begins, from 1, in widths of a letter, where the checkpoint's letters have one size
+    (`prompting.with_cell`): the prompt then says these in place of the box's sides."""
 
     def __post_init__(self) -> None:
         for name in ("text", "color", "style", "align"):
@@ -100,9 +103,16 @@ class Region:
                 " draw it inside the picture."
             )
         object.__setattr__(self, "box", box)
+        if self.cell is not None:
+            if not isinstance(self.cell, (tuple, list)) or len(self.cell) != 2:
+                raise RequestError(f"The region cell {self.cell!r} is not a column and a row; write both, from 1.")
+            for name, number in zip(("column", "row"), self.cell, strict=True):
+                _whole(f"region {name}", number, 1, 1_000_000, "they are counted from 1")
+            object.__setattr__(self, "cell", tuple(self.cell))
 
     def to_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"box": list(self.box)}
+        data = {field.name: getattr(self, field.name) for field in fields(self)} | {"box": list(self.box)}
+        return data | {"cell": self.cell and list(self.cell)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Region:

@@ -55,10 +55,12 @@ class Source:
     def keeping(self, codes: NDArray[np.int64]) -> Source:
         """This source, which also stays wherever a layout [H/32, W/32] of its size has the source's own codes.
 
-        Not in cells that touch a changed one: the code of a thing's edge says little of the ground behind it.
+        Not in cells that touch a changed one: the code of a thing's edge says little of the ground behind it. Where
+        most codes change, a new ground does not end at the picture's sides.
         """
         changed = (torch.from_numpy(codes) != self.reference.codes.cpu()).float()
-        near = F.max_pool2d(changed[None], 3, stride=1, padding=1)[0]
+        beyond = float(changed.mean() > 0.5)
+        near = F.max_pool2d(F.pad(changed, (1, 1, 1, 1), value=beyond)[None], 3, stride=1)[0]
         pixels = near.repeat_interleave(PRIOR_CELL, 0).repeat_interleave(PRIOR_CELL, 1)
         return replace(self, share=torch.minimum(self.share, _soften(pixels)))
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from glmimage.errors import RequestError
-from glmimage.prompting import QUOTED, region_words
-from glmimage.request import Reference, Region, Request
+from glmimage.geometry import Size
+from glmimage.prompting import QUOTED, region_words, with_cell
+from glmimage.request import Defaults, Reference, Region, Request
 
 MOST_SUBJECTS = 4
 STYLE_WORDS = {"en": "turn the picture into {style} style", "zh": "改成{style}风格"}
@@ -63,6 +64,23 @@ def regions(base: Request, prompt: str, regions: Sequence[Region], language: str
 def region_clauses(regions: Sequence[Region], language: str) -> str:
     """All boxes as `regions` says them at the end of its prompt."""
     return _JOINTS[language][1].join(region_words(region, language) for region in regions)
+
+
+def with_cells(request: Request, letter: Size | None, defaults: Defaults) -> Request:
+    """The request with where its texts begin said in place of their boxes (`prompting.with_cell`).
+
+    letter: pixels of every letter of the checkpoint, None where they have no one size: then, and where the prompt does
+    not end with the boxes as `regions` words them, the request as it is.
+    """
+    if letter is None or not request.regions:
+        return request
+    size = request.resolve(defaults).size
+    regions = tuple(with_cell(region, letter, size) for region in request.regions)
+    for language in _JOINTS:
+        if request.prompt.endswith(said := region_clauses(request.regions, language)):
+            prompt = request.prompt.removesuffix(said) + region_clauses(regions, language)
+            return replace(request, prompt=prompt, regions=regions)
+    return request
 
 
 def edit(base: Request, picture: str, instruction: str, mask: str | None = None) -> Request:

@@ -13,10 +13,11 @@ from app.library import Library
 from app.words import Words
 from glmimage.errors import RequestError
 from glmimage.geometry import Size
-from glmimage.request import Request
+from glmimage.request import Defaults, Request
 
 BASE = Request(prompt="-", width=256, height=256)
 BOX = Box(box=(0.0, 0.75, 1.0, 1.0), text="SUMMER", color="red", style="bold", align="left")
+SMALL = Defaults(width=256, height=256, min_side=128, max_side=512)
 PEN = Pen.of({"lettering": {"letters": "ABCDEMNORSU", "longest": 8, "colors": ["white", "red"], "letter": [32, 64]}})
 
 
@@ -48,25 +49,38 @@ def test_what_a_page_may_not_send(data: Any, said: str) -> None:
 
 
 def test_a_request_there_and_back() -> None:
-    request = Board(boxes=(BOX,)).request(BASE, "a cat on a blue background,")
+    request = Board(boxes=(BOX,)).request(BASE, "a cat on a blue background,", Pen(), SMALL)
     assert request.prompt.startswith('a cat on a blue background, the text "SUMMER" in red bold letters, left-aligned,')
     assert board_of(request) == (Board(boxes=(BOX,)), "a cat on a blue background")
-    chinese = Board(boxes=(BOX,)).request(BASE, "蓝色背景")
+    chinese = Board(boxes=(BOX,)).request(BASE, "蓝色背景", Pen(), SMALL)
     assert chinese.regions[0].color == "红色"
     assert board_of(chinese) == (Board(boxes=(BOX,)), "蓝色背景")
     assert board_of(Request(prompt="a cat")) == (Board(), "a cat")
 
 
+def test_where_letters_have_one_size_the_prompt_says_where_the_text_begins() -> None:
+    board = Board(boxes=(Box(box=(0.1, 0.6, 1.0, 1.0), text="SUN", align="left"), Box(box=(0, 0, 1, 0.3), text="RED")))
+    request = board.request(BASE, "a cat", PEN, SMALL)
+    assert request.prompt == (
+        'a cat, the text "SUN" at the bottom, column 2, row 6 and the text "RED" at the top, column 3, row 1'
+    )
+    # The boxes stay what was drawn, for the check afterwards and for the next picture.
+    assert [region.box for region in request.regions] == [box.box for box in board.boxes]
+    assert board_of(request) == (board, "a cat")
+    again = Request.from_json(json.loads(json.dumps(request.to_json())))
+    assert board_of(again) == (board, "a cat")
+
+
 def test_the_prompts_language_is_one_that_the_checkpoint_knows() -> None:
     greeting = Board(boxes=(Box(box=(0.0, 0.0, 1.0, 0.5), text="你好"),))
-    assert greeting.request(BASE, "").prompt.startswith("文字")
-    assert greeting.request(BASE, "", ["en"]).prompt.startswith("the text")
-    assert greeting.request(BASE, "a cat").prompt.startswith("a cat, the text")
+    assert greeting.request(BASE, "", Pen(), SMALL).prompt.startswith("文字")
+    assert greeting.request(BASE, "", Pen(languages=("en",)), SMALL).prompt.startswith("the text")
+    assert greeting.request(BASE, "a cat", Pen(), SMALL).prompt.startswith("a cat, the text")
 
 
 def test_a_box_without_text_is_named() -> None:
     with pytest.raises(RequestError, match="Box 2 has no text"):
-        Board(boxes=(BOX, Box(box=(0.0, 0.0, 1.0, 0.5)))).request(BASE, "")
+        Board(boxes=(BOX, Box(box=(0.0, 0.0, 1.0, 0.5)))).request(BASE, "", Pen(), SMALL)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ def test_what_a_layout_leaves_alone_stays(tiny_stack: Stack, tmp_path: Path) -> 
     share = source.keeping(codes).share
     assert (share[:, :64] == 1).all(), "the changed cell and those around it"
     assert not share[:, 64 + SEAM :].any()
+    ground = source.reference.codes.numpy().copy()
+    ground[:, :3] = (ground[:, :3] + 1) % tiny_stack.codes
+    assert (source.keeping(ground).share == 1).all(), "a new ground goes on to the sides"
     masked = source_of(tiny_stack, tmp_path, noise_picture(160, 96), drawn(size=(160, 96), box=(0, 0, 32, 96)))
     assert torch.equal(masked.keeping(codes).share, torch.minimum(masked.share, share))
 

@@ -222,9 +222,10 @@ class TextRegions:
         return self._request(Board.from_json(values[self._board]), visit, values)
 
     def _request(self, board: Board, visit: Visit, values: Values) -> Request:
-        base = self._controls.request(visit.words("tab.regions"), values, visit.snapshot.defaults)
+        defaults = visit.snapshot.defaults
+        base = self._controls.request(visit.words("tab.regions"), values, defaults)
         base = replace(base, **self._drawing(values))
-        return board.request(base, values[self._scene] or "", Pen.of(visit.snapshot.world).languages)
+        return board.request(base, values[self._scene] or "", Pen.of(visit.snapshot.world), defaults)
 
     def _drawing(self, values: Values) -> dict[str, Any]:
         return self._controls.drawing(values) | {"region_strength": float(values[self._strength])}

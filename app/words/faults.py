@@ -187,6 +187,9 @@ _BOXES = {
     "A region has no text; write what it should say or remove the region.": (
         "有一个区域没有文字；请写下内容，或删除它。"
     ),
+    "The region cell {cell} is not a column and a row; write both, from 1.": (
+        "文本框的起点 {cell} 不是列和行；请从 1 开始写出两者。"
+    ),
     "The keeping {keep} is neither true nor false; choose one, or leave it out.": (
         "“保留”设置 {keep} 既不是 true 也不是 false；请选择其一，或不填。"
     ),
