@@ -47,7 +47,7 @@ def test_requests_are_the_studios(art: Art, tmp_path: Path):
                 if task in ("text", "regions"):
                     assert word.text in request.prompt
     regions = request_of(cases(1, "regions", TASKED)[0], art, tmp_path)
-    assert "% across" in regions.prompt
+    assert ", column " in regions.prompt
     assert [region.text for region in regions.regions] == [
         word.text for word in cases(1, "regions", TASKED)[0].scene.words
     ]

@@ -55,6 +55,23 @@ def test_a_word_beside_another_keeps_its_own_letters():
     assert [prompt[place] for place in found[0, :5]] == ["A", "B", "C", "D", '"']
 
 
+def test_where_a_word_in_a_box_begins_is_looked_for_in_its_row_and_column():
+    boxes = (0.3, 0.2, 0.75, 0.55), (0.1, 0.75, 0.5, 1.0)
+    words = Word("CATS", "red", 2, 2, box=boxes[0]), Word("DOG", "red", 7, 1, box=boxes[1]), Word("NO", "red", 0, 0)
+    prompt = 'the text "CATS" in red, column 3, row 3 and the text “DOG” on the left, column 2, row 7, and "NO"'
+    rows, cols = looks.sides(Scene("white", (), words), prompt, _offsets(prompt))
+    said = [prompt.index(part) + len(part) - 1 for part in ("row 3", "row 7", "column 3", "column 2")]
+    assert rows.unique().tolist() == sorted([looks.NOWHERE, said[0], said[1]])
+    assert (rows[2, :6] == said[0]).all()
+    assert (rows[6, :4] == said[1]).all(), "the row that is said, where the word is late"
+    assert (rows != looks.NOWHERE).sum() == 10
+    assert (cols[:4, 2] == said[2]).all()
+    assert (cols[:8, 1] == said[3]).all()
+    assert (cols != looks.NOWHERE).sum() == 12
+    plain = 'the text "CATS" on the left and the text "DOG", column 2, row 7'
+    assert looks.sides(Scene("white", (), words[:1]), plain, _offsets(plain))[0].unique().tolist() == [looks.NOWHERE]
+
+
 def test_a_subject_s_cells_look_at_its_parts():
     portrait = Scene("red", (Thing("cat", "flat", 2, 2, 4),))
     other = Scene("red", (Thing("dog", "flat", 3, 3, 2),))
@@ -103,12 +120,13 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
     read = seen = 0
     for index, row in enumerate(rows):
         grid = labels(samples[row].scene)[3].ravel()
-        blank = batch.looks["blank"][index]
-        # The head of the letters has one place to rest on, a letter or where drawing begins; a repetition has none.
-        rests = (blank != looks.NOWHERE).int() + (batch.looks["letter"][index] != looks.NOWHERE)
-        assert rests.max() == 1
-        assert len(rests) - rests.sum() == (192 if full and not samples[row].references else 0)
-        assert set(blank.tolist()) <= {looks.NOWHERE, int(batch.at[index, 0])}
+        for name in looks.RESTING:
+            blank = batch.looks[f"no {name}"][index]
+            # Such a head has one place to rest on, what it looks for or where drawing begins; a repetition has none.
+            rests = (blank != looks.NOWHERE).int() + (batch.looks[name][index] != looks.NOWHERE)
+            assert rests.max() == 1
+            assert len(rests) - rests.sum() == (192 if full and not samples[row].references else 0)
+            assert set(blank.tolist()) <= {looks.NOWHERE, int(batch.at[index, 0])}
         for code, letter, cell in zip(
             batch.wanted[index] - 1000, batch.looks["letter"][index], batch.looks["cell"][index], strict=True
         ):

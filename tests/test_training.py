@@ -419,3 +419,24 @@ def test_the_log_keeps_figures_in_their_columns(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["rare"] for row in rows] == ["", "7", "", "7"]
     assert [float(row["step_seen"]) for row in rows] == [0, 1, 2, 3]
+
+
+def test_an_export_goes_a_share_of_the_way_from_its_start(tmp_path):
+    begun = release.build_parts(release.TINY, ["a cat on a blue background"], 3)
+    release.write(tmp_path / "start", begun)
+    start = recipe.parts_of(tmp_path / "start")
+    learned = recipe.parts_of(tmp_path / "start").vision_language_encoder
+    with torch.no_grad():
+        learned.lm_head.weight += 1
+    modules = {"text": learned.model.language_model, "lm_head": learned.lm_head}
+    Run("prior", tmp_path, modules, _schedule(1)).save()
+    recipe.export(tmp_path, tmp_path / "made", tmp_path / "start", 0.25)
+    made = recipe.parts_of(tmp_path / "made")
+    moved = made.vision_language_encoder.lm_head.weight - start.vision_language_encoder.lm_head.weight
+    assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=0.01)
+    assert torch.equal(made.vae.decoder.conv_in.weight, start.vae.decoder.conv_in.weight)
+    with pytest.raises(TrainingError, match="say --start"):
+        recipe.export(tmp_path, tmp_path / "made", share=0.5)
+    (tmp_path / "start" / "vision_language_encoder" / "generation_config.json").write_text("{}")
+    with pytest.raises(TrainingError, match="how codes are drawn"):
+        recipe.export(tmp_path, tmp_path / "made", tmp_path / "start")

@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--eager", action="store_true", help="without torch.compile")
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
     export.add_argument("--output", type=Path, default=Path("assets/miniature"))
+    export.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="how far to go from --start's weights to what was learned since (0 to 1)",
+    )
     world = commands.add_parser("world", help="paint a sheet of what is learned from, with prompts")
     world.add_argument("--show", type=Path, metavar="SHEET.png")
     world.add_argument("--folder", type=Path, help="write captioned pictures there instead, to learn from with `lora`")
@@ -207,7 +213,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "export":
         from glmimage.train.recipe import export
 
-        export(work, arguments.output, arguments.start)
+        export(work, arguments.output, arguments.start, arguments.share)
         return 0
     return train(arguments, work)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from glmimage.prompting import region_words
-from glmimage.request import Region
 from glmimage.train.grounds import ABOVE, LANDSCAPES, halves
-from glmimage.train.layout import Scene, Thing, Word, sticker_sizes
+from glmimage.train.layout import Scene, Thing, Word, region_of, sticker_sizes
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "cat": ("cat", "kitten", "cat"),
@@ -80,6 +80,33 @@ FRAMES: Sequence[str] = (
     "a sticker poster of {things} {ground}, {word}",
     "a picture of {things} with {word} {ground}",
     "{things}; {ground}; {word}",
+    "{things} and {word} {ground}",
+    "{things}; {word}; {ground}",
+    "{things}, {ground} and {word}",
+    "{things} with {word}, {ground}",
+    "{ground}: {word}; {things}",
+    "{ground}; {things}; {word}",
+    "{ground}. {things}. {word}",
+    "{ground} {things}, and {word}",
+    "{ground} there is {things}, {word}",
+    "{word}; {things}; {ground}",
+    "{word} and {things}, {ground}",
+    "{word} with {things} {ground}",
+    "a card {ground} with {word} and {things}",
+    "a card with {things} {ground}, {word}",
+    "a poster with {word} and {things} {ground}",
+    "a poster {ground}: {word}; {things}",
+    "an image of {things} {ground} with {word}",
+    "an image {ground}, with {things}, {word}",
+    "a sign {ground} that shows {things} and {word}",
+    "a sticker sheet {ground}, showing {things}, {word}",
+    "a drawing of {things}, {word}, {ground}",
+    "draw {things} {ground} and {word}",
+    "show {things}, {word}, {ground}",
+    "show me a card {ground} that has {things}, {word}",
+    "please draw {things}, {ground}, {word}",
+    "I would like a poster of {things}, {word}, {ground}",
+    "there is {things}; {ground}; {word}",
 )
 HELD_OUT_FRAMES: Sequence[str] = (
     "{ground}, {word} and {things}",
@@ -96,6 +123,22 @@ WORDLESS_FRAMES: Sequence[str] = (
     "a poster with {things}, {ground}",
     "a sticker poster of {things} {ground}",
     "a picture of {things} {ground}",
+    "{things}; {ground}",
+    "{ground}. {things}",
+    "{ground}; {things}",
+    "{ground} there is {things}",
+    "there is {things}, {ground}",
+    "a card {ground} with {things}",
+    "an image {ground}: {things}",
+    "an image of {things}, {ground}",
+    "a drawing of {things} {ground}",
+    "a sign {ground} that shows {things}",
+    "a sticker sheet {ground}, showing {things}",
+    "draw {things}, {ground}",
+    "show {things} {ground}",
+    "show me a card {ground} that has {things}",
+    "please draw {things} {ground}",
+    "I would like {things}, {ground}",
 )
 HELD_OUT_WORDLESS_FRAMES: Sequence[str] = (
     "a poster {ground} with {things}",
@@ -228,7 +271,8 @@ class Grammar:
         for word in scene.words:
             if word.box and (held_out or rng.random() < 0.7):
                 color = "" if rng.random() < 0.35 else self.ink(word.color)
-                said = region_words(Region(text=word.text, box=word.box, color=color), self.language)
+                region = region_of(word.text, word.box, word.grid)
+                said = region_words(replace(region, color=color), self.language)
                 left = set() if color else {"ink"}
             elif word.box:
                 said, left = self.word(word, rng, held_out, self.at(word.place, rng))

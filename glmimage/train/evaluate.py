@@ -39,11 +39,11 @@ from glmimage import files, latents, tasks
 from glmimage.engine import Engine
 from glmimage.errors import TrainingError
 from glmimage.events import Result
-from glmimage.request import Reference, Region, Request
+from glmimage.request import Reference, Request
 from glmimage.train.art import CELL, Art
 from glmimage.train.captions import STYLE_WORDS
 from glmimage.train.edits import Sample, sample
-from glmimage.train.layout import Scene, render
+from glmimage.train.layout import Scene, region_of, render
 from glmimage.train.loop import scene_rng
 from glmimage.train.marking import Marker, Marks, Picture
 from glmimage.train.sheet import answers_sheet
@@ -141,11 +141,13 @@ def request_of(case: Case, art: Art, folder: Path) -> Request:
 
 
 def _regions(base: Request, case: Case) -> Request:
-    """The scene without its words as a prompt, each word as a box."""
+    """The scene without its words as a prompt, each word as a box, of which the studio says where the text begins."""
     each, rng = case.sample, scene_rng("evaluate", 2 * FIRST_SEED + case.index)
     grammar = GRAMMARS[each.language]
     boxes = [
-        Region(text=word.text, box=word.box, color=grammar.ink(word.color)) for word in each.scene.words if word.box
+        replace(region_of(word.text, word.box, word.grid), color=grammar.ink(word.color))
+        for word in each.scene.words
+        if word.box
     ]
     prompt, _ = grammar.caption(replace(each.scene, words=()), rng, held_out=True)
     return tasks.regions(base, prompt, boxes, each.language)

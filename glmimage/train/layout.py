@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glmimage.geometry import Grid
-from glmimage.prompting import place_of
+from glmimage.geometry import Grid, Size
+from glmimage.prompting import place_of, with_cell
+from glmimage.request import Region
 from glmimage.train.art import CELL, LARGE_CELLS, LARGE_GRID, STICKER_CELLS, STYLES, THINGS, Art
 from glmimage.train.grounds import GROUNDS, INKS, TILES, paint, tiles_of
 from glmimage.train.words import CHARACTERS, LETTERS, columns
@@ -119,13 +120,15 @@ def line_row(line: str, rows: int, height: int = 2) -> int:
     return {"top": 0, "centre": (rows - height) // 2, "bottom": rows - height}[line]
 
 
+def region_of(text: str, box: Box, grid: Grid) -> Region:
+    """A text in a box, with where it begins in this world's letters, which are a cell wide and two high."""
+    return with_cell(Region(text=text, box=box), Size(1, 2), Size(grid[1], grid[0]))
+
+
 def cells_in(box: Box, text: str, grid: Grid) -> tuple[int, int]:
     """(row, col) of a text that is asked for in a box: in its middle, snapped, inside the picture."""
-    rows, cols = grid
-    width = columns(text)
-    row = round((box[1] + box[3]) / 2 * rows - 1)
-    col = round((box[0] + box[2]) / 2 * cols - width / 2)
-    return min(max(row, 0), rows - 2), min(max(col, 0), cols - width)
+    column, row = region_of(text, box, grid).cell or (1, 1)
+    return row - 1, column - 1
 
 
 def taken(items: Iterable[Thing | Word], grid: Grid) -> NDArray[np.bool_]:

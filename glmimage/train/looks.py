@@ -1,15 +1,17 @@
 """Where the prior is to look for each code: shown in training, beside the codes.
 
 Learned from the codes' loss alone, copying comes last: a look at the wrong letter teaches nothing of where the right
-one is. Because everything is drawn from scenes, the right place is known, and two heads of the layer in the middle are
-shown it while the prior is trained (guided attention: Tachibana et al. 2017, there for speech).
+one is. Because everything is drawn from scenes, the right place is known, and a few heads of the layer in the middle
+and the one before it are shown it while the prior is trained (guided attention: Tachibana et al. 2017, there for
+speech): letters and cells that are copied, and, before them, the numbers that say where a word begins.
 
 What is found so is in the state that all later layers read. The model and its use are as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +19,18 @@ from torch import Tensor
 
 from glmimage.train.captions import QUOTES
 from glmimage.train.edits import WHOLE, Sample
-from glmimage.train.layout import Scene
+from glmimage.train.layout import Scene, cells_in
 from glmimage.train.words import columns
 
 NOWHERE = -1
 """Of a code for which there is nothing to look at."""
-HEADS = {"letter": 0, "blank": 0, "cell": -1}
-"""What is looked for -> the head; they read the first and the last key head. Blank is where no quoted letter stands:
-the head of the letters rests on the prompt's last token there, so that it also knows when a word begins."""
+HEADS: Mapping[str, tuple[int, int]] = {"letter": (1, 0), "cell": (1, -1), "row": (0, 0), "column": (0, -1)}
+"""What is looked for -> layer, 1 in the middle and 0 before it, and head; they read the first and the last key head."""
+RESTING = ("letter", "row", "column")
+"""Where such a thing is nowhere, its head rests on the prompt's last token: so it also knows when a word begins."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
+_CELL = re.compile(r"[^\"“”「」']*?(?:column (\d+), row (\d+)|第(\d+)列、第(\d+)行)")
+"""From the end of a quoted text to where it begins, as `region_words` says it."""
 
 
 def letters(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> Tensor:
@@ -49,6 +54,27 @@ def letters(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> Te
         beside = found[word.row : word.row + 2, col : col + 1]
         beside[beside == NOWHERE] = token[begin + 1 + len(word.text)]
     return found
+
+
+def sides(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Rows and columns [h, w] each: in the row where a word in a box is said to begin, up to its end, the token that
+    says so; in its column, down to its end, that of the column. Of several words the next one."""
+    token = {place: number for number, (first, last) in enumerate(offsets) for place in range(first, last)}
+    rows, cols = torch.full(scene.grid, NOWHERE), torch.full(scene.grid, NOWHERE)
+    said = []
+    for word in scene.words:
+        ends = [prompt.find(f"{left}{word.text}{right}") + len(word.text) + 2 for left, right in _MARKS]
+        if word.box and (match := _CELL.match(prompt, max(ends))) and max(ends) >= len(word.text) + 2:
+            column, row = (1, 2) if match[1] else (3, 4)
+            row_of, col_of = cells_in(word.box, word.text, scene.grid)
+            said.append((row_of, col_of, columns(word.text), token[match.end(row) - 1], token[match.end(column) - 1]))
+    for row, col, width, number, _ in sorted(said, key=lambda each: each[1]):
+        until = rows[row, : col + width]
+        until[until == NOWHERE] = number
+    for row, col, _, _, number in sorted(said):
+        until = cols[: row + 2, col]
+        until[until == NOWHERE] = number
+    return rows, cols
 
 
 def cells(each: Sample) -> Tensor:

@@ -31,7 +31,7 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
 from glmimage.train.layout import Scene
-from glmimage.train.looks import HEADS, NOWHERE, cells, letters, missed
+from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, sides
 from glmimage.train.loop import Metrics, Run, Schedule
 from glmimage.train.words import columns
 from glmimage.train.world import WORLDS
@@ -74,8 +74,9 @@ SPELLING_WEIGHT = 4.0
 """Of a new word from its second cell to the one after it, once all else weighs the same: what a letter looks like in
 which ink on which ground is learned late. It makes no beginning likelier, and no word longer."""
 MANY_WORDS, ODD_SHAPES = 3.0, 2.0
-"""How often an exercise with several words, or with another word, and one of a shape whose preview is no multiple of
-it, comes in a run that goes on from a finished checkpoint, compared with others: what is learned last."""
+"""How often an exercise with several words, with one in a box, or with another word, and one of a shape whose preview
+is no multiple of it, comes in a run that goes on from a finished checkpoint, compared with others: what is learned
+last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -115,11 +116,12 @@ def hidden_states(model: GlmImageForConditionalGeneration, ids: Tensor, places: 
 def _states_and_looks(
     model: GlmImageForConditionalGeneration, ids: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`hidden_states`, and queries, scaled, and keys of the layer in the middle, [B, H, L, D] each."""
+    """`hidden_states`, and queries, scaled, and keys [2, B, H, L, D] of the layer before the middle one and of that."""
     text = model.model.language_model
     hidden = text.embed_tokens(ids)
     cos, sin = text.rotary_emb(hidden, places)
     cos, sin = cos[:, None], sin[:, None]
+    looking, looked_at = [], []
     for number, layer in enumerate(text.layers):
         attention = layer.self_attn
         normed = _norm(layer.input_layernorm, hidden)
@@ -129,8 +131,9 @@ def _states_and_looks(
         )
         query, key = _turn(query, cos, sin), _turn(key, cos, sin)
         groups = attention.num_key_value_groups
-        if number == len(text.layers) // 2:
-            looking, looked_at = query * attention.scaling, key.repeat_interleave(groups, 1)
+        if number in (len(text.layers) // 2 - 1, len(text.layers) // 2):
+            looking.append(query * attention.scaling)
+            looked_at.append(key.repeat_interleave(groups, 1))
         mixed = F.scaled_dot_product_attention(
             query.to(value.dtype),
             key.to(value.dtype).repeat_interleave(groups, 1),
@@ -142,7 +145,7 @@ def _states_and_looks(
         hidden = hidden + _norm(layer.post_self_attn_layernorm, mixed)
         mixed = layer.mlp(_norm(layer.post_attention_layernorm, hidden))
         hidden = hidden + _norm(layer.post_mlp_layernorm, mixed)
-    return _norm(text.norm, hidden), looking, looked_at
+    return _norm(text.norm, hidden), torch.stack(looking), torch.stack(looked_at)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -235,7 +238,8 @@ def _alike(each: Sample) -> Hashable:
 
 
 def _worth(each: Sample) -> float:
-    words = MANY_WORDS if len(each.scene.words) > 1 or each.task == "word" else 1.0
+    several = len(each.scene.words) > 1 or any(word.box for word in each.scene.words)
+    words = MANY_WORDS if several or each.task == "word" else 1.0
     (rows, cols), (high, wide) = each.scene.grid, _size(each.scene.grid).preview_grid
     return words * (ODD_SHAPES if high % rows or wide % cols else 1.0)
 
@@ -278,7 +282,8 @@ class _Batch:
     parts: Mapping[str, Tensor]
     """Name in the log -> which of the told codes it is about, bool [B, K]."""
     looks: Mapping[str, Tensor]
-    """What is looked for (`HEADS`) -> where in the sequence it is for each of the told codes, or `NOWHERE`, [B, K]."""
+    """What is looked for (`HEADS`), or "no NAME" for `RESTING` -> where in the sequence it is for each of the told
+    codes, or `NOWHERE`, [B, K]."""
 
 
 def _batch(
@@ -292,7 +297,8 @@ def _batch(
     size = _size(grid)
     weight = torch.stack([cell_weights(each, even=even) for each in samples])
     texts = [data.prompt(row, rng) for row in rows]
-    spelled = torch.stack([_spelled(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)])
+    found = [_said(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)]
+    said = {name: torch.stack([each[name] for each in found]) for name in RESTING}
     origins = torch.stack([cells(each) for each in samples])
     if samples[0].references:
         before = [data.codes[row][0] for row in rows]
@@ -302,18 +308,19 @@ def _batch(
             for old, new, edit in zip(before, target, edited, strict=True)
         ]
         repeats = torch.stack(same).flatten(1)
-        codes, weight, spelled, origins = (each.flatten(1) for each in (target, weight, spelled, origins))
+        codes, weight, origins = (each.flatten(1) for each in (target, weight, origins))
+        said = {name: each.flatten(1) for name, each in said.items()}
         once = torch.zeros(codes.shape[1], dtype=torch.bool)
         kept = told = torch.arange(codes.shape[1])
         parts = {"kept": repeats, "changed": ~repeats}
     else:
         new = to_preview(target, size.preview_grid)[1]
-        codes, weight, spelled = (
+        codes, weight, *tokens = (
             torch.cat([to_preview(each, size.preview_grid)[0].flatten(1), each.flatten(1)], dim=1)
-            for each in (target, weight, spelled)
+            for each in (target, weight, *said.values())
         )
         once = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
-        spelled[:, once] = NOWHERE
+        said = {name: each.masked_fill(once, NOWHERE) for name, each in zip(said, tokens, strict=True)}
         first = torch.full((once.numel(),), NOWHERE)
         first[new.numel() :] = _first_cells(grid, size.preview_grid)
         origins = first.expand(count, -1)
@@ -330,8 +337,9 @@ def _batch(
     ids = torch.full((count, length), pad)
     places = torch.zeros((3, count, length), dtype=torch.long)
     ends = torch.tensor([len(prompt.ids) for prompt in prompts])
-    blank = torch.where((spelled == NOWHERE) & ~once, ends[:, None] - 1, NOWHERE)
-    looks = {"letter": spelled, "blank": blank, "cell": torch.full_like(spelled, NOWHERE)}
+    looks = {**said, "cell": torch.full_like(origins, NOWHERE)}
+    for name, each in said.items():
+        looks[f"no {name}"] = torch.where((each == NOWHERE) & ~once, ends[:, None] - 1, NOWHERE)
     for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         front, end = len(prompt.ids), len(prompt.ids) + len(kept)
         ids[index, :front] = filled(prompt, data.codes[row][1:])
@@ -342,7 +350,8 @@ def _batch(
         known = origins[index] != NOWHERE
         looks["cell"][index, known] = stands[origins[index, known]]
         if len(shown):  # The text comes after the end of the last picture.
-            spelled[index, spelled[index] != NOWHERE] += int(shown[-1]) + 2
+            for each in said.values():
+                each[index, each[index] != NOWHERE] += int(shown[-1]) + 2
     return _Batch(
         ids=ids,
         places=places,
@@ -355,10 +364,11 @@ def _batch(
     )
 
 
-def _spelled(processor: GlmImageProcessor, scene: Scene, text: str) -> Tensor:
-    """`looks.letters` for the prompt's own tokens."""
+def _said(processor: GlmImageProcessor, scene: Scene, text: str) -> dict[str, Tensor]:
+    """`looks.letters` and `looks.sides` for the prompt's own tokens, [h, w] each."""
     offsets = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    return letters(scene, text, offsets)
+    rows, cols = sides(scene, text, offsets)
+    return {"letter": letters(scene, text, offsets), "row": rows, "column": cols}
 
 
 def _first_cells(grid: Grid, preview: Grid) -> Tensor:
@@ -404,12 +414,12 @@ def train_prior(
             logits = model.lm_head(hidden.gather(1, at))
         losses = F.cross_entropy(logits.float().flatten(0, 1), batch.wanted.flatten(), reduction="none")
         losses = losses.view(batch.wanted.shape)
-        missing = {
-            name: missed(looking[:, head], looked_at[:, head], batch.at, batch.looks[name])
-            for name, head in HEADS.items()
-        }
+        missing = {}
+        for name, places in batch.looks.items():
+            layer, head = HEADS[name.removeprefix("no ")]
+            missing[name] = missed(looking[layer, :, head], looked_at[layer, :, head], batch.at, places)
         parts = {name: losses[chosen].mean().item() for name, chosen in batch.parts.items() if chosen.any()}
-        parts |= {f"look_{name}": missing[name].item() for name in HEADS if (batch.looks[name] != NOWHERE).any()}
+        parts |= {f"look_{name}": missing[name].item() for name, at in batch.looks.items() if (at != NOWHERE).any()}
         loss = (losses * batch.weights).sum() / batch.weights.sum()
         return loss + LOOK_WEIGHT * sum(missing.values()), parts
 

@@ -114,7 +114,37 @@ def trained_parts(work: Path, start: Path | None = None) -> Parts:
     return parts
 
 
-def export(work: Path, folder: Path, start: Path | None = None) -> None:
-    """Writes the checkpoint in the released layout, with what the studio reads beside it."""
-    write(folder, trained_parts(work, start), MINIATURE.defaults)
+def export(work: Path, folder: Path, start: Path | None = None, share: float = 1.0) -> None:
+    """Writes the checkpoint in the released layout, with what the studio reads beside it.
+
+    share: how far the weights go from those of `start`, 0, to what the stages learned since, 1 (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models"): between, a run that learns on may keep what it began with and have what
+    it learned. Raises `TrainingError` for another share, for one without a start, and where the start draws no codes.
+    """
+    if not 0 < share <= 1 or (share < 1 and start is None):
+        raise TrainingError(
+            f"The share {share} is not above 0 and up to 1, or there is nothing to go from; say --start, or leave"
+            " --share out."
+        )
+    parts = trained_parts(work, start)
+    if not parts.vision_language_encoder.generation_config.do_sample:
+        # Painted at temperature 1 and without a nucleus, a good prior looks like a bad one.
+        raise TrainingError(
+            f"The checkpoint {start} does not say how codes are drawn; copy generation_config.json of the shipped"
+            " prior into its vision_language_encoder."
+        )
+    if start is not None and share < 1:
+        _between(parts_of(start), parts, share)
+    write(folder, parts, MINIATURE.defaults)
     (folder / "world.json").write_text(json.dumps(describe(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@torch.no_grad()
+def _between(before: Parts, after: Parts, share: float) -> None:
+    """Moves the weights of `after` to a share of the way from those of `before`."""
+    for name in Parts.__dataclass_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if isinstance(new, nn.Module):
+            for was, now in zip(old.state_dict().values(), new.state_dict().values(), strict=True):
+                if now.is_floating_point():
+                    now.copy_(torch.lerp(was, now, share))

@@ -107,7 +107,7 @@ __all__ = [
 
 
 _T = TypeVar("_T")
-LATE = 0.25
+LATE = 0.12
 """Share of training's words that stand a cell late."""
 
 
