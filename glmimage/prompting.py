@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from glmimage.errors import RequestError
@@ -96,12 +96,12 @@ def _percents(low: float, high: float) -> tuple[int, int]:
     return first * PERCENT_STEP, last * PERCENT_STEP
 
 
-def with_cell(region: Region, letter: Size, size: Size) -> Region:
-    """The region with where its text begins in a picture of a size, in letters of one size: aligned in the box.
+def first_cell(region: Region, letter: Size, size: Size) -> tuple[int, int]:
+    """Column and row, from 1, where a region's text begins in a picture of a size, in letters of one size.
 
-    In the middle of its height, and inside the picture. Wide characters (Chinese) take two letters' width.
+    Counted in letters' widths: aligned in the box, in the middle of its height, and inside the picture. Wide characters
+    (Chinese) take two letters' width.
     """
-    # In letters' widths, of which rows are counted, too.
     cols, rows = size.width / letter.width, size.height / letter.width
     wide = min(sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in region.text), cols)
     high = min(letter.height / letter.width, rows)
@@ -109,7 +109,7 @@ def with_cell(region: Region, letter: Size, size: Size) -> Region:
     begin = {"left": x0 * cols, "centre": (x0 + x1) / 2 * cols - wide / 2, "right": x1 * cols - wide}[region.align]
     left = min(max(round(begin), 0), cols - wide)
     top = min(max(round((y0 + y1) / 2 * rows - high / 2), 0), rows - high)
-    return replace(region, cell=(int(left) + 1, int(top) + 1))
+    return int(left) + 1, int(top) + 1
 
 
 def region_words(region: Region, language: str = "en") -> str:

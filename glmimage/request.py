@@ -88,7 +88,7 @@ class Region:
     """One of `ALIGNMENTS`."""
     cell: tuple[int, int] | None = None
     """Column and row where the text begins, from 1, in widths of a letter, where the checkpoint's letters have one size
-    (`prompting.with_cell`): the prompt then says these in place of the box's sides."""
+    (`prompting.first_cell`): the prompt then says these in place of the box's sides."""
 
     def __post_init__(self) -> None:
         for name in ("text", "color", "style", "align"):

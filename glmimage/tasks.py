@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from glmimage.errors import RequestError
 from glmimage.geometry import Size
-from glmimage.prompting import QUOTED, region_words, with_cell
+from glmimage.prompting import QUOTED, first_cell, region_words
 from glmimage.request import Defaults, Reference, Region, Request
 
 MOST_SUBJECTS = 4
@@ -67,7 +67,7 @@ def region_clauses(regions: Sequence[Region], language: str) -> str:
 
 
 def with_cells(request: Request, letter: Size | None, defaults: Defaults) -> Request:
-    """The request with where its texts begin said in place of their boxes (`prompting.with_cell`).
+    """The request with where its texts begin said in place of their boxes (`prompting.first_cell`).
 
     letter: pixels of every letter of the checkpoint, None where they have no one size: then, and where the prompt does
     not end with the boxes as `regions` words them, the request as it is.
@@ -75,7 +75,7 @@ def with_cells(request: Request, letter: Size | None, defaults: Defaults) -> Req
     if letter is None or not request.regions:
         return request
     size = request.resolve(defaults).size
-    regions = tuple(with_cell(region, letter, size) for region in request.regions)
+    regions = tuple(replace(region, cell=first_cell(region, letter, size)) for region in request.regions)
     for language in _JOINTS:
         if request.prompt.endswith(said := region_clauses(request.regions, language)):
             prompt = request.prompt.removesuffix(said) + region_clauses(regions, language)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from glmimage.prompting import region_words
@@ -271,8 +270,7 @@ class Grammar:
         for word in scene.words:
             if word.box and (held_out or rng.random() < 0.7):
                 color = "" if rng.random() < 0.35 else self.ink(word.color)
-                region = region_of(word.text, word.box, word.grid)
-                said = region_words(replace(region, color=color), self.language)
+                said = region_words(region_of(word.text, word.box, color, word.grid), self.language)
                 left = set() if color else {"ink"}
             elif word.box:
                 said, left = self.word(word, rng, held_out, self.at(word.place, rng))

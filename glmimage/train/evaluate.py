@@ -145,9 +145,7 @@ def _regions(base: Request, case: Case) -> Request:
     each, rng = case.sample, scene_rng("evaluate", 2 * FIRST_SEED + case.index)
     grammar = GRAMMARS[each.language]
     boxes = [
-        replace(region_of(word.text, word.box, word.grid), color=grammar.ink(word.color))
-        for word in each.scene.words
-        if word.box
+        region_of(word.text, word.box, grammar.ink(word.color), word.grid) for word in each.scene.words if word.box
     ]
     prompt, _ = grammar.caption(replace(each.scene, words=()), rng, held_out=True)
     return tasks.regions(base, prompt, boxes, each.language)

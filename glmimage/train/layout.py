@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glmimage.geometry import Grid, Size
-from glmimage.prompting import place_of, with_cell
+from glmimage.prompting import first_cell, place_of
 from glmimage.request import Region
 from glmimage.train.art import CELL, LARGE_CELLS, LARGE_GRID, STICKER_CELLS, STYLES, THINGS, Art
 from glmimage.train.grounds import GROUNDS, INKS, TILES, paint, tiles_of
@@ -120,15 +120,17 @@ def line_row(line: str, rows: int, height: int = 2) -> int:
     return {"top": 0, "centre": (rows - height) // 2, "bottom": rows - height}[line]
 
 
-def region_of(text: str, box: Box, grid: Grid) -> Region:
-    """A text in a box, with where it begins in this world's letters, which are a cell wide and two high."""
-    return with_cell(Region(text=text, box=box), Size(1, 2), Size(grid[1], grid[0]))
-
-
 def cells_in(box: Box, text: str, grid: Grid) -> tuple[int, int]:
     """(row, col) of a text that is asked for in a box: in its middle, snapped, inside the picture."""
-    column, row = region_of(text, box, grid).cell or (1, 1)
+    # This world's letters are a cell wide and two high.
+    column, row = first_cell(Region(text=text, box=box), Size(1, 2), Size(grid[1], grid[0]))
     return row - 1, column - 1
+
+
+def region_of(text: str, box: Box, color: str, grid: Grid) -> Region:
+    """A text in a box as the studio asks for it, with where it begins."""
+    row, col = cells_in(box, text, grid)
+    return Region(text=text, box=box, color=color, cell=(col + 1, row + 1))
 
 
 def taken(items: Iterable[Thing | Word], grid: Grid) -> NDArray[np.bool_]:
