@@ -44,9 +44,11 @@ def test_stickers_are_rendered_once_and_missing_ones_are_added(tmp_path, package
 def test_missing_packages_are_one_sentence(tmp_path, packages, monkeypatch):
     with pytest.raises(TrainingError, match="run `npm ci`"):
         art.load_art(tmp_path, tmp_path / "gone")
-    monkeypatch.setitem(sys.modules, "pylopdf_fonts_zh_cn", None)
-    with pytest.raises(TrainingError, match=r"requirements-dev\.txt"):
-        art.load_art(tmp_path, packages)
+    for name in ("pylopdf_fonts_zh_cn", "resvg_py", "matplotlib"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(TrainingError, match=rf"{name} .*requirements-dev\.txt"):
+                art.load_art(tmp_path, packages)
 
 
 def test_every_letter_and_character_fills_its_own_tile():

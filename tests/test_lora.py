@@ -1,6 +1,7 @@
 """A LoRA trains, is stored as peft does, and changes what the engine paints; what is not one is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,24 @@ def test_what_is_to_be_kept_is_learned_from_too(tiny: Path, pictures: Path, tmp_
     alone, beside = lost(None), lost(known)
     assert beside[1] < alone[1] - 1
     assert beside[0] < alone[0] + 0.1, "and still learns what is new"
+
+
+def test_what_is_learned_from_other_captions_or_at_another_rank_begins_anew(
+    tiny: Path, pictures: Path, trained: Path, tmp_path: Path
+):
+    def files(folder: Path, rank: int) -> int:
+        """States of runs after one that is over at once where it goes on."""
+        runs = trained / "runs"
+        list(lora.learn(Stack.load(tiny), folder, {"prior": FAST}, tmp_path / "adapter", runs, rank))
+        return len(list(runs.rglob("lora-prior.pt")))
+
+    before = len(list((trained / "runs").rglob("lora-prior.pt")))
+    assert files(pictures, 4) == before
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    (other / "0.txt").write_text("a dog", encoding="utf-8")
+    assert files(other, 4) == before + 1
+    assert files(pictures, 2) == before + 2
 
 
 def test_the_engine_paints_with_it(tiny: Path, trained: Path):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,8 +22,8 @@ from glmimage.glyphs import encode_glyphs
 from glmimage.prior import positions
 from glmimage.prompting import prompt_ids
 from glmimage.train import decoder as decoder_stage
+from glmimage.train import loop, recipe, release, tokenizer, vae
 from glmimage.train import prior as prior_stage
-from glmimage.train import recipe, release, tokenizer, vae
 from glmimage.train.__main__ import main
 from glmimage.train.edits import Sample
 from glmimage.train.layout import Scene, Thing, Word
@@ -383,6 +384,28 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monke
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_weights_that_find_no_room_are_one_sentence(parts, tmp_path, monkeypatch):
+    def full(tensors, path, *rest, **named):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr(loop, "save_file", full)
+    with pytest.raises(TrainingError, match=r"codes-1-0000\.safetensors .*os error 28.*make room there"):
+        loop.store({"0.0": torch.zeros(2)}, tmp_path / "codes-1-0000.safetensors")
+    assert not list(tmp_path.iterdir())
+    run = Run("line", tmp_path, {"model": _Line()}, _schedule(2))
+
+    def loss_of(step, done):
+        run.batch = {"x": torch.zeros(2)}
+        return run.modules["model"].weight.sum() / 0, {}
+
+    with pytest.raises(TrainingError, match=r"at step 0 \(its batch is lost: .*os error 28"):
+        run.train(loss_of)
+    monkeypatch.setattr(type(parts.vae), "save_pretrained", lambda *rest, **named: full({}, tmp_path / "half"))
+    with pytest.raises(TrainingError, match=r"cannot be written .*make room or name another folder"):
+        release.write(tmp_path / "made", parts)
+
+
 def test_the_rate_warms_up_holds_and_falls():
     schedule = Schedule(steps=100, rate=1.0, batch=1, warmup=10, decay_from=0.5, floor=0.1)
     assert schedule.factor(0) == pytest.approx(0.1)
@@ -405,6 +428,30 @@ def test_the_codebook_starts_on_the_clusters_and_revives_dead_codes():
     book.used[0] = 0
     assert book.revive(weight, vectors, torch.ones(400), generator) == 1
     assert (vectors @ weight[0]).max() > 0.999
+
+
+def test_a_tokenizer_goes_on_where_its_codebook_begins(tmp_path, monkeypatch):
+    """Stored at the last step without codes, it had nothing to start them from."""
+    monkeypatch.setattr(tokenizer, "QUANTIZE_FROM", 2)
+    monkeypatch.setattr(tokenizer, "STARTED_FROM", 2)
+    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: (0, None))
+    model = release.build_parts(release.TINY, ["a cat"], 3).vision_language_encoder.model
+    for steps in (2, 4):
+        run = tokenizer.train_tokenizer(model.visual, model.vqmodel, tmp_path, discs(), _schedule(steps))
+        assert run.step == steps
+        assert bool(run.modules["codebook"].counts.any()) is (steps > 2)
+
+
+def test_steps_that_are_taken_again_are_logged_once(tmp_path):
+    for steps in (4, 6, 8):
+        model = _Line()
+        run = Run("again", tmp_path, {"line": model}, _schedule(steps))
+        run.resume()
+        if steps == 6:
+            run.save = lambda: None  # cut off before it is stored
+        run.train(_towards_one(model), log_every=2)
+    with (tmp_path / "again.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6", "8"]
 
 
 def test_the_log_keeps_figures_in_their_columns(tmp_path):

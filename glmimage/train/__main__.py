@@ -6,7 +6,7 @@ import argparse
 import errno
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,21 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 STAGES = ("vae", "vae_decoder", "tokenizer", "exercises", "prior", "decoder")
 
 
+def levels(text: str) -> Mapping[int, float]:
+    """ "1:0.35,2:0.65" -> level of the world -> share of training; a level alone counts 1."""
+    from glmimage.train.world import WORLDS
+
+    try:
+        pairs = [part.partition(":") for part in text.split(",")]
+        shares = {int(level): float(share or 1) for level, _, share in pairs}
+    except ValueError:
+        shares = {}
+    if not shares or not shares.keys() <= WORLDS.keys() or not all(share > 0 for share in shares.values()):
+        known = ", ".join(map(str, WORLDS))
+        raise argparse.ArgumentTypeError(f"{text!r} names no levels of the world ({known}) and shares above 0")
+    return shares
+
+
 def parser() -> argparse.ArgumentParser:
     import platformdirs
 
@@ -32,12 +47,18 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--work", type=Path, default=work, help=f"where runs are kept (default {work})")
     root.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: all cores)")
     root.add_argument("--start", type=Path, help="train on from this checkpoint where a stage has no run of its own")
+    root.add_argument(
+        "--levels",
+        type=levels,
+        metavar="LEVEL:SHARE,...",
+        help="levels of the world that the stages learn, and how much of each (default: 1:0.35,2:0.65)",
+    )
     commands = root.add_subparsers(dest="command", required=True)
     for stage in STAGES:
         command = commands.add_parser(stage, help=f"train the stage {stage} (goes on where it was)")
         if stage == "exercises":
             command.add_argument("--kind", default="both", choices=("latents", "codes", "both"))
-            command.add_argument("--level", type=int, choices=(1, 2, 3), help="of the world (default: 1, then 2)")
+            command.add_argument("--level", type=int, choices=tuple(WORLDS), help="of the world (default: --levels)")
             command.add_argument(
                 "--shards", default="", help="which shards of 1024 exercises, as first:last (default: all)"
             )
@@ -211,9 +232,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "lora":
         return train_lora(arguments, work)
     if arguments.command == "export":
-        from glmimage.train.recipe import export
+        from glmimage.train import recipe
 
-        export(work, arguments.output, arguments.start, arguments.share)
+        shares = arguments.levels or recipe.SHARES
+        recipe.export(work, arguments.output, arguments.start, arguments.share, shares)
         return 0
     return train(arguments, work)
 
@@ -233,10 +255,9 @@ def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) ->
         recipe.load_tokenizer(work, parts, needed=arguments.start is None)
         encoders["codes"] = partial(exercises.codes_of, model.visual, model.vqmodel)
     for kind, encode in encoders.items():
-        for level, count in recipe.SHARDS[kind].items():
-            if arguments.level in (None, level):
-                shards = range(int(first or 0), int(last or count))
-                exercises.write_shards(kind, encode, work, art, WORLDS[level], shards)
+        for level in [arguments.level] if arguments.level else sorted(arguments.levels or recipe.SHARES):
+            shards = range(int(first or 0), int(last or recipe.SHARDS[kind][level]))
+            exercises.write_shards(kind, encode, work, art, WORLDS[level], shards)
     return 0
 
 
@@ -252,11 +273,8 @@ def train_lora(arguments: argparse.Namespace, work: Path) -> int:
         if arguments.part in (part, "both")
     }
     stack = Stack.load(checkpoint.find(arguments.checkpoint))
-    output: Path = arguments.output
-    runs = work / "lora" / output.resolve().name
-    for part, folder in lora.learn(
-        stack, arguments.folder, schedules, output, runs, arguments.rank, arguments.preserve
-    ):
+    asked = arguments.folder, schedules, arguments.output, work / "lora", arguments.rank, arguments.preserve
+    for part, folder in lora.learn(stack, *asked):
         print(f"the {part}'s adapter is in {folder}", flush=True)
     return 0
 
@@ -273,23 +291,24 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     schedule = recipe.SCHEDULES[stage]
     changes = {name: getattr(arguments, name) for name in ("steps", "batch", "rate") if getattr(arguments, name)}
     schedule = replace(schedule, **changes)
+    shares = arguments.levels or recipe.SHARES
+    squares = recipe.squares(shares)
     if stage == "vae":
         from glmimage.train.vae import train_vae
 
-        train_vae(parts.vae, work, load_art(work), schedule, fresh=start is None)
+        train_vae(parts.vae, work, load_art(work), schedule, squares, fresh=start is None)
     elif stage == "vae_decoder":
         from glmimage.train.vae import train_vae_decoder
 
         recipe.load_vae(work, parts, needed=start is None)
-        train_vae_decoder(parts.vae, work, load_art(work), schedule)
+        train_vae_decoder(parts.vae, work, load_art(work), schedule, squares)
     elif stage == "tokenizer":
         from glmimage.train.probe import probe
         from glmimage.train.tokenizer import train_tokenizer
-        from glmimage.train.world import SMALL
 
         model, art = parts.vision_language_encoder.model, load_art(work)
-        train_tokenizer(model.visual, model.vqmodel, work, art, schedule)
-        print(json.dumps(probe(parts.vision_language_encoder, art, SMALL)))
+        train_tokenizer(model.visual, model.vqmodel, work, art, schedule, squares)
+        print(json.dumps(probe(parts.vision_language_encoder, art, squares)))
     elif stage == "prior":
         from glmimage.train.prior import train_prior
 
@@ -299,7 +318,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             parts.processor,
             work,
             schedule,
-            recipe.SHARES,
+            shares,
             fresh=start is None,
             compiled=not arguments.eager,
         )
@@ -315,7 +334,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             scheduler,
             work,
             schedule,
-            recipe.SHARES,
+            shares,
             fresh=start is None,
             compiled=not arguments.eager,
         )

@@ -7,11 +7,13 @@ rendered once and kept as one compressed file in the work folder. Knows nothing 
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +68,7 @@ THINGS: Mapping[str, str] = {
     "heart": "red-heart",
     "crown": "crown",
     "robot": "robot",
-    # From here on the second level of the world; labels count in this order.
+    # From here on the third level of the world; labels count in this order.
     "bear": "bear",
     "octopus": "octopus",
     "watermelon": "watermelon",
@@ -130,8 +132,7 @@ def icon_svg(icons: Mapping[str, object], name: str) -> str:
 
 def rasterize(svg: str) -> Image.Image:
     """An RGBA picture of 512 x 512."""
-    import resvg_py
-
+    resvg_py = _installed("resvg_py")
     return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
 
 
@@ -174,8 +175,7 @@ def die_cut(icon: Image.Image, cells: int) -> NDArray[np.uint8]:
 
 def letter_tiles() -> dict[str, NDArray[np.uint8]]:
     """Coverage of each letter in its 32 x 64 px tile."""
-    import matplotlib
-
+    matplotlib = _installed("matplotlib")
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono-Bold.ttf"), FONT_SIZE)
     tiles = {}
     for letter in LETTERS:
@@ -186,16 +186,19 @@ def letter_tiles() -> dict[str, NDArray[np.uint8]]:
 
 
 def chinese_font() -> Path:
-    """Noto Sans SC. Raises `TrainingError` with the remedy where it is not installed."""
+    """Noto Sans SC."""
+    path: Path = _installed("pylopdf_fonts_zh_cn").sans_path()
+    return path
+
+
+def _installed(name: str) -> Any:
+    """A package that only drawing the art needs. Raises `TrainingError` with the remedy where it is not there."""
     try:
-        from pylopdf_fonts_zh_cn import sans_path
+        return importlib.import_module(name)
     except ImportError as error:
         raise TrainingError(
-            "The font of the Chinese words is not installed: install requirements-dev.txt (it has pylopdf-fonts-zh-cn),"
-            " then start again."
+            f"The package {name} is not installed: install requirements-dev.txt, then start again."
         ) from error
-    path: Path = sans_path()
-    return path
 
 
 def character_tiles() -> dict[str, NDArray[np.uint8]]:

@@ -16,6 +16,8 @@ through the same layers at t = 0, alone and without glyphs, and the picture atte
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +35,9 @@ from glmimage.flow import add_noise, shift_sigmas, velocity_target
 from glmimage.prompting import quoted
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import Exercises
-from glmimage.train.layout import SQUARE
+from glmimage.train.layout import ALL_CLASSES, SQUARE
 from glmimage.train.loop import Metrics, Run, Schedule
-from glmimage.train.world import CLASSES, WORLDS, labels
+from glmimage.train.world import WORLDS, labels
 
 UNCONDITIONAL = 0.07
 """Share of batches without codes and glyphs, for guidance."""
@@ -206,8 +208,8 @@ class ReadOut(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.letter = nn.Linear(width, CLASSES["letter"])
-        self.thing = nn.Linear(width, CLASSES["thing"])
+        self.letter = nn.Linear(width, ALL_CLASSES["letter"])
+        self.thing = nn.Linear(width, ALL_CLASSES["thing"])
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         hidden = F.layer_norm(hidden, hidden.shape[-1:])
@@ -289,6 +291,14 @@ class _Batch:
     letters: Tensor
     things: Tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the loss is computed from, by name; texts as the bytes of a JSON list."""
+        told = torch.frombuffer(bytearray(json.dumps(self.texts).encode()), dtype=torch.uint8)
+        named = {"clean": self.clean, "codes": self.codes, "shown": self.shown, "texts": told}
+        for number, (latents, codes) in enumerate(self.references, 1):
+            named |= {f"reference-{number}.latents": latents, f"reference-{number}.codes": codes}
+        return {**named, "letters": self.letters, "things": self.things}
+
 
 def _batch(data: DecoderData, rng: random.Random, generator: torch.Generator, pictures: int, *, blind: bool) -> _Batch:
     """Exercises whose pictures, references counted, are `pictures` or a few less."""
@@ -345,7 +355,7 @@ def train_decoder(
         noise = torch.randn(batch.clean.shape, generator=generator)
         times = sample_sigmas(len(batch.clean), generator)
         sigmas = shift_sigmas(times, noise.shape[-1] * noise.shape[-2] // 4, scheduler)
-        run.batch = {"clean": batch.clean, "codes": batch.codes, "noise": noise, "times": times}
+        run.batch = {**batch.tensors(), "noise": noise, "times": times}
         with torch.autocast("cpu", torch.bfloat16):
             glyphs, there = glyph_embeddings(glyph_encoder, batch.texts)
             predicted, middle = velocity(
@@ -393,11 +403,14 @@ def swapped_word_gate(
 ) -> dict[str, float]:
     """Loss in the cells of hidden lettering, with the right word and with another of the same length, and their ratio.
 
-    Above 1.1 the glyph tokens carry the word (the gate before hours of training).
+    Above 1.1 the glyph tokens carry the word (the gate before hours of training); not a number where no two exercises
+    have words of one length.
     """
     totals = {"right": 0.0, "swapped": 0.0}
     for length in (3, 4, 5, 6):
         rows = [row for row, each in enumerate(data.exercises.samples) if _one_word(each) == length][:32]
+        if len(rows) < 2:
+            continue
         texts = [[word.text for word in data.exercises.samples[row].scene.words] for row in rows]
         generator = torch.Generator().manual_seed(length)
         clean = data.latents(rows)
@@ -411,7 +424,7 @@ def swapped_word_gate(
             predicted, _ = velocity(decoder, add_noise(clean, noise, sigma), codes, 1 - letters.float(), glyphs, times)
             error = (predicted - velocity_target(clean, noise)) ** 2
             totals[name] += float((error * cells).sum() / cells.sum() / clean.shape[1])
-    return totals | {"ratio": totals["swapped"] / totals["right"]}
+    return totals | {"ratio": totals["swapped"] / totals["right"] if totals["right"] else math.nan}
 
 
 def _one_word(each: Sample) -> int:

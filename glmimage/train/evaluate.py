@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +40,6 @@ from glmimage.errors import TrainingError
 from glmimage.events import Result
 from glmimage.request import Reference, Request
 from glmimage.train.art import CELL, Art
-from glmimage.train.captions import STYLE_WORDS
 from glmimage.train.edits import Sample, sample
 from glmimage.train.layout import Scene, region_of, render
 from glmimage.train.loop import scene_rng
@@ -129,12 +127,11 @@ def request_of(case: Case, art: Art, folder: Path) -> Request:
         case "regions":
             return _regions(base, case)
         case "style":
-            # The studio's own words: a person only chooses the style.
+            # In a sentence that training never saw; the studio's own are among training's.
             style = each.scene.things[0].style
-            name = STYLE_WORDS[style][0] if each.language == "en" else GRAMMARS["zh"].style(style, random.Random(0))
-            return tasks.style(base, paths[0], style_name=name, language=each.language)
+            return replace(tasks.style(base, paths[0], style_name=style), prompt=each.prompt)
         case "style_reference":
-            return tasks.style(base, paths[0], style_picture=paths[1], language=each.language)
+            return replace(tasks.style(base, paths[0], style_picture=paths[1]), prompt=each.prompt)
         case "subjects":
             return _subjects(base, case, paths)
     return tasks.edit(base, paths[0], each.prompt)

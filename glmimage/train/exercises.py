@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel, GlmImageVQVAE
 
@@ -25,7 +25,7 @@ from glmimage.errors import TrainingError
 from glmimage.train.art import Art
 from glmimage.train.edits import Sample, sample
 from glmimage.train.layout import Scene, render
-from glmimage.train.loop import scene_rng
+from glmimage.train.loop import scene_rng, store
 from glmimage.train.tokenizer import encode, halve, to_pixels
 from glmimage.train.world import GRAMMARS, World
 
@@ -76,16 +76,9 @@ def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, 
                     by_grid.setdefault(scene.grid, []).append((f"{offset}.{place}", scene))
             for alike in by_grid.values():
                 encoded = encode([render(scene, art) for _, scene in alike])
-                tensors |= {
-                    name: part.clone(memory_format=torch.contiguous_format)
-                    for (name, _), part in zip(alike, encoded, strict=True)
-                }
-        partial = path.with_suffix(".partial")
-        try:
-            save_file(tensors, partial, {"drawn": _drawn(world, number)})
-        except (OSError, RuntimeError) as error:
-            raise TrainingError(f"The shard {path.name} could not be written to {work}: {error}.") from error
-        partial.replace(path)
+                # Cloned: a view would keep the whole batch.
+                tensors |= {name: part.clone() for (name, _), part in zip(alike, encoded, strict=True)}
+        store(tensors, path, {"drawn": _drawn(world, number)})
         print(f"encoded {path.name}", flush=True)
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from glmimage.errors import TrainingError
+from glmimage.errors import TrainingError, reason
 
 Metrics = Mapping[str, float]
 LossOf = Callable[[int, float], tuple[Tensor, Metrics]]
@@ -56,6 +57,20 @@ class Schedule:
         done = step / max(1, self.steps)
         fall = 1.0 if done < self.decay_from else max(0.0, (1 - done) / (1 - self.decay_from))
         return warm * (self.floor + (1 - self.floor) * fall)
+
+
+def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
+    partial = path.with_suffix(".partial")
+    try:
+        save_file({name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}, partial, about)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"The file {path.name} could not be written to {path.parent} ({reason(error)}); make room there, then the"
+            " same command goes on."
+        ) from error
+    partial.replace(path)
 
 
 def scene_rng(split: str, index: int) -> random.Random:
@@ -185,7 +200,10 @@ class Run:
         path = self.log_file.with_name(f"{self.name}-batch-{self.step}{which}.safetensors")
         if not self.batch:
             return ""
-        save_file({name: part.detach().contiguous().clone() for name, part in self.batch.items()}, path)
+        try:
+            store(self.batch, path)
+        except TrainingError as error:
+            return f" (its batch is lost: {reason(error)})"
         return f" (its batch is in {path})"
 
     @torch.no_grad()
@@ -208,7 +226,8 @@ class Run:
         rows: list[dict[str, str]] = []
         if self.log_file.exists():
             with self.log_file.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+                # A run that was cut off after its last stored state takes some steps again.
+                rows = [each for each in csv.DictReader(file) if float(each["step"]) < row["step"]]
         rows.append({key: f"{value:.5g}" for key, value in row.items()})
         # Some figures are not in every row (nothing revived, no high sigma drawn): columns are all that ever were.
         columns = list(dict.fromkeys(key for each in rows for key in each))

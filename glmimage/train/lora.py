@@ -13,6 +13,7 @@ As in stage 4, the preview grid is the target grid brought to the preview's size
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import GlmImageForConditionalGeneration
 
@@ -39,7 +39,7 @@ from glmimage.prompting import PromptIds, prompt_ids, quoted
 from glmimage.quantize import FOLDERS, Component
 from glmimage.references import encode_codes, fit
 from glmimage.train.decoder import UNCONDITIONAL, glyph_embeddings, sample_sigmas, velocity
-from glmimage.train.loop import Metrics, Run, Schedule
+from glmimage.train.loop import Metrics, Run, Schedule, store
 from glmimage.train.prior import COPY_WEIGHT, hidden_states, to_preview
 
 NAME = "default"
@@ -213,6 +213,17 @@ def train_lora(
     run.train(loss_of)
 
 
+def _told_apart(stack: Stack, items: Sequence[Captioned], rank: int) -> str:
+    """Other pictures, another rank or checkpoint: another name."""
+    digest = hashlib.sha256(str(rank).encode())
+    for module in (stack.prior.lm_head, stack.decoder.proj_out):
+        digest.update(module.weight.detach().float().cpu().numpy().tobytes())
+    for item in items:
+        digest.update(f"{item.size} {item.caption}".encode())
+        digest.update(item.codes.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _by_size(items: Sequence[Captioned]) -> dict[Size, list[Captioned]]:
     found: dict[Size, list[Captioned]] = {}
     for item in items:
@@ -233,7 +244,7 @@ def save_lora(stack: Stack, part: Component, folder: Path, rank: int) -> None:
     module: nn.Module = {"prior": stack.prior, "decoder": stack.decoder}[part]
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(module, adapter_name=NAME)
-    save_file({f"{PREFIX}{name}": value.contiguous().cpu() for name, value in state.items()}, folder / WEIGHTS)
+    store({f"{PREFIX}{name}": value for name, value in state.items()}, folder / WEIGHTS)
     config = {
         name: sorted(value) if isinstance(value, set) else value
         for name, value in _config(part, rank).to_dict().items()
@@ -262,11 +273,13 @@ def learn(
 ) -> Iterator[tuple[Component, Path]]:
     """Trains and writes an adapter for each part of `schedules`; yields each when it is written.
 
-    One part is written into `output` itself, two into folders of it.
+    One part is written into `output` itself, two into folders of it. Runs that were cut off go on where pictures,
+    captions, rank and checkpoint are the same; their states are kept in `work`.
     """
     items, kept = prepare(stack, folder), prepare(stack, preserve) if preserve else []
+    runs = work / _told_apart(stack, (*items, *kept), rank)
     for part, schedule in schedules.items():
-        train_lora(stack, part, items, work, schedule, rank, kept)
+        train_lora(stack, part, items, runs, schedule, rank, kept)
         target = output if len(schedules) == 1 else output / FOLDERS[part]
         save_lora(stack, part, target, rank)
         yield part, target

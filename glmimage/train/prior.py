@@ -73,10 +73,10 @@ LOOK_WEIGHT = 0.2
 SPELLING_WEIGHT = 4.0
 """Of a new word from its second cell to the one after it, once all else weighs the same: what a letter looks like in
 which ink on which ground is learned late. It makes no beginning likelier, and no word longer."""
-MANY_WORDS, ODD_SHAPES = 3.0, 2.0
-"""How often an exercise with several words, with one in a box, or with another word, and one of a shape whose preview
-is no multiple of it, comes in a run that goes on from a finished checkpoint, compared with others: what is learned
-last."""
+HARD, ODD_SHAPES = 3.0, 2.0
+"""How often an exercise with several words, with one in a box, with another word or with kept subjects, and one of a
+shape whose preview is no multiple of it, comes in a run that goes on from a finished checkpoint, compared with others:
+what is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -239,9 +239,9 @@ def _alike(each: Sample) -> Hashable:
 
 def _worth(each: Sample) -> float:
     several = len(each.scene.words) > 1 or any(word.box for word in each.scene.words)
-    words = MANY_WORDS if several or each.task == "word" else 1.0
+    task = HARD if several or each.task in ("word", "subjects") else 1.0
     (rows, cols), (high, wide) = each.scene.grid, _size(each.scene.grid).preview_grid
-    return words * (ODD_SHAPES if high % rows or wide % cols else 1.0)
+    return task * (ODD_SHAPES if high % rows or wide % cols else 1.0)
 
 
 def cell_weights(each: Sample, *, even: bool) -> Tensor:

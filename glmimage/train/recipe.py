@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from glmimage.errors import TrainingError
 from glmimage.models import Stack
+from glmimage.train.layout import SQUARE
 from glmimage.train.loop import Schedule, scene_rng
 from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, write
-from glmimage.train.world import caption, describe, sample_scene
+from glmimage.train.world import SHIPPED, SMALL, WORLDS, World, caption, describe, sample_scene
 
 SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
@@ -24,11 +26,13 @@ SCHEDULES: Mapping[str, Schedule] = {
     "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, eager=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=11_000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
-SHARDS: Mapping[str, Mapping[int, int]] = {"codes": {1: 48, 2: 144}, "latents": {1: 24, 2: 32}}
+SHARDS: Mapping[str, Mapping[int, int]] = {"codes": {1: 48, 2: 144, 3: 192}, "latents": {1: 24, 2: 32, 3: 48}}
 """Kind -> level of the world -> encoded shards of 1024 exercises. Codes cost little, and a prior with 24 and 16 shards
-learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both."""
+learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both. (Of the third
+level nothing was trained yet.)"""
 SHARES: Mapping[int, float] = {1: 0.35, 2: 0.65}
-"""Level of the world -> share of the prior's and the decoder's training."""
+"""Level of the world -> share of the prior's and the decoder's training, of the shipped weights' last run. Another
+choice (`--levels`) makes the stages progressive: 1 alone at first, later 1, 2 and 3, with sides of up to 512 px."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
 
@@ -114,12 +118,22 @@ def trained_parts(work: Path, start: Path | None = None) -> Parts:
     return parts
 
 
-def export(work: Path, folder: Path, start: Path | None = None, share: float = 1.0) -> None:
+def squares(shares: Mapping[int, float]) -> World:
+    """What VAE and tokenizer learn from: square pictures of 256 px with all that the levels have. (The second differs
+    from the first only in shapes, in where words stand, and in tasks.)"""
+    highest = WORLDS[max(shares)]
+    return replace(highest, grids={SQUARE: 1}) if highest.level > SHIPPED.level else SMALL
+
+
+def export(
+    work: Path, folder: Path, start: Path | None = None, share: float = 1.0, shares: Mapping[int, float] = SHARES
+) -> None:
     """Writes the checkpoint in the released layout, with what the studio reads beside it.
 
     share: how far the weights go from those of `start`, 0, to what the stages learned since, 1 (Wortsman et al. 2022,
     "Robust fine-tuning of zero-shot models"): between, a run that learns on may keep what it began with and have what
-    it learned. Raises `TrainingError` for another share, for one without a start, and where the start draws no codes.
+    it learned. shares: of the levels of the world that were learned. Raises `TrainingError` for another share, for one
+    without a start, and where the start draws no codes.
     """
     if not 0 < share <= 1 or (share < 1 and start is None):
         raise TrainingError(
@@ -136,7 +150,8 @@ def export(work: Path, folder: Path, start: Path | None = None, share: float = 1
     if start is not None and share < 1:
         _between(parts_of(start), parts, share)
     write(folder, parts, MINIATURE.defaults)
-    (folder / "world.json").write_text(json.dumps(describe(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    told = json.dumps(describe(WORLDS[max(shares)]), indent=1, ensure_ascii=False)
+    (folder / "world.json").write_text(told + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

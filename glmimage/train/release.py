@@ -26,6 +26,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, GlmImageTransformer2DModel
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     ByT5Tokenizer,
@@ -40,6 +41,7 @@ from transformers import (
 from transformers.models.glm_image.image_processing_pil_glm_image import GlmImageImageProcessorPil
 
 from glmimage.checkpoint import Defaults, write_defaults
+from glmimage.errors import TrainingError, reason
 from glmimage.prompting import QUOTED
 
 BYT5_VOCABULARY = 384
@@ -469,25 +471,33 @@ def build_parts(sizes: Sizes, captions: Iterable[str], seed: int, *, zero_decode
 def write(folder: Path, parts: Parts, defaults: Defaults | None = None, dtype: torch.dtype = torch.bfloat16) -> None:
     """Stores `parts` in the released layout as `dtype` safetensors, and `atelier.json` where `defaults` are given.
 
-    The parts themselves keep their dtype and device.
+    The parts themselves keep their dtype and device. Raises `TrainingError` where there is no room.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    index: dict[str, Any] = {"_class_name": "GlmImagePipeline", "_diffusers_version": diffusers.__version__}
-    for name in Parts.__dataclass_fields__:
-        part = getattr(parts, name)
-        if isinstance(part, torch.nn.Module):
-            # The plain `to`: diffusers' own warns of layers kept in float32, of which these classes have none.
-            stored: Any = torch.nn.Module.to(copy.deepcopy(part), "cpu", dtype)
-            stored.save_pretrained(folder / name)
-            for weights in (folder / name).glob("*.safetensors"):
-                weights.chmod(0o644)  # safetensors writes them for the owner alone
-        else:
-            part.save_pretrained(folder / name)
-        library = type(part).__module__.split(".")[0]
-        index[name] = [library, type(part).__name__]
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if defaults is not None:
-        write_defaults(folder, defaults)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        index: dict[str, Any] = {"_class_name": "GlmImagePipeline", "_diffusers_version": diffusers.__version__}
+        for name in Parts.__dataclass_fields__:
+            part = getattr(parts, name)
+            _write_part(part, folder / name, dtype)
+            index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if defaults is not None:
+            write_defaults(folder, defaults)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"The checkpoint {folder} cannot be written ({reason(error)}); make room or name another folder."
+        ) from error
+
+
+def _write_part(part: Any, folder: Path, dtype: torch.dtype) -> None:
+    if not isinstance(part, torch.nn.Module):
+        part.save_pretrained(folder)
+        return
+    # The plain `to`: diffusers' own warns of layers kept in float32, of which these classes have none.
+    stored: Any = torch.nn.Module.to(copy.deepcopy(part), "cpu", dtype)
+    stored.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors writes them for the owner alone
 
 
 def build(

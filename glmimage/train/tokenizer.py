@@ -27,8 +27,9 @@ from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel
 
 from glmimage.errors import TrainingError
 from glmimage.train.art import Art
+from glmimage.train.layout import ALL_CLASSES
 from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
-from glmimage.train.world import CLASSES, GROUNDS, LABELS, labels, render, sample_scene
+from glmimage.train.world import GROUNDS, LABELS, SMALL, World, labels, render, sample_scene
 
 WEIGHTS = {"thing": 1.5, "style": 1.2, "part": 0.7, "letter": 3.0, "ink": 0.5, "ground": 0.15, "redrawn": 0.5}
 DIRECT = 0.5
@@ -37,6 +38,8 @@ at."""
 EMPTY_CELL = 0.1
 """Weight of a cell with nothing but ground."""
 QUANTIZE_FROM = 250
+STARTED_FROM, CELLS = 40, 1500
+"""Batches that the codebook starts from, and cells of each at most."""
 REVIVE_EVERY = 60
 
 
@@ -107,7 +110,7 @@ class Reader(nn.Module):
         super().__init__()
         # Normalised to numbers of about 1: a unit vector of 32 would leave the heads almost without a signal at first.
         self.trunk = nn.Sequential(nn.LayerNorm(dim, elementwise_affine=False), nn.Linear(dim, width), nn.GELU())
-        self.heads = nn.ModuleDict({name: nn.Linear(width, CLASSES[name]) for name in LABELS})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, ALL_CLASSES[name]) for name in LABELS})
         self.redrawn = nn.Linear(width, 3 * patch * patch)
 
     def forward(self, vectors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -163,9 +166,9 @@ class Codebook(nn.Module):
         return len(dead)
 
 
-def batch_of(split: str, start: int, count: int, art: Art) -> tuple[Tensor, Tensor]:
+def batch_of(split: str, start: int, count: int, art: Art, world: World = SMALL) -> tuple[Tensor, Tensor]:
     """Pictures at the tower's scale and labels [count, len(LABELS), 8, 8] of scenes `start`..."""
-    scenes = [sample_scene(scene_rng(split, index)) for index in range(start, start + count)]
+    scenes = [sample_scene(scene_rng(split, index), world=world) for index in range(start, start + count)]
     pictures = [halve(render(scene, art)) for scene in scenes]
     return to_pixels(pictures), torch.from_numpy(np.stack([labels(scene) for scene in scenes]))
 
@@ -175,7 +178,34 @@ def cell_weights(grid: Tensor) -> Tensor:
     return torch.where((grid[:, 0] > 0) | (grid[:, 3] > 0), 1.0, EMPTY_CELL).flatten()
 
 
-def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Path, art: Art, schedule: Schedule) -> Run:
+@torch.no_grad()
+def _seen(
+    visual: GlmImageVisionModel,
+    vqvae: GlmImageVQVAE,
+    art: Art,
+    world: World,
+    batch: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Vectors of cells of the first batches, few of them plain ground, for the codebook to start from: [cells, dim]."""
+    found = []
+    for start in range(0, STARTED_FROM * batch, batch):
+        pixels, grid = batch_of("train", start, batch, art, world)
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors = code_vectors(vqvae, features(visual, pixels)).flatten(0, -2)
+        found.append(vectors[torch.multinomial(cell_weights(grid), min(CELLS, len(vectors)), generator=generator)])
+    return torch.cat(found)
+
+
+def train_tokenizer(
+    visual: GlmImageVisionModel,
+    vqvae: GlmImageVQVAE,
+    work: Path,
+    art: Art,
+    schedule: Schedule,
+    world: World = SMALL,
+) -> Run:
+    """`world`: of square pictures."""
     visual.train()
     dim = vqvae.config.embed_dim
     vqvae.quantize.embedding.weight.requires_grad_(False)
@@ -188,11 +218,10 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
         raise TrainingError("The tokenizer's codebook follows the batches of one process; start this stage as one.")
     run.resume()
     weight = vqvae.quantize.embedding.weight.data
-    memory: list[Tensor] = []
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
-        pixels, grid = batch_of("train", step * schedule.batch, schedule.batch, art)
+        pixels, grid = batch_of("train", step * schedule.batch, schedule.batch, art, world)
         run.batch = {"pixels": pixels, "labels": grid}
         weights = cell_weights(grid)
         with torch.autocast("cpu", torch.bfloat16):
@@ -201,12 +230,9 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
         metrics: dict[str, float] = {}
         if step < QUANTIZE_FROM:
             told, commitment = vectors, vectors.new_zeros(())
-            if step >= QUANTIZE_FROM - 40:
-                memory.append(vectors.detach()[torch.multinomial(weights, 1500, generator=generator)])
         else:
             if not codebook.counts.any():
-                codebook.start(weight, torch.cat(memory), generator)
-                memory.clear()
+                codebook.start(weight, _seen(visual, vqvae, art, world, schedule.batch, generator), generator)
             codes = nearest(vqvae, vectors.detach())
             quantized = weight[codes]
             commitment = ((quantized - vectors) ** 2).sum(-1).mean()
@@ -227,7 +253,7 @@ def train_tokenizer(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, work: Pat
         return loss, metrics
 
     run.train(loss_of, log_every=60)
-    freed, _ = merge_grounds(visual.eval(), vqvae, art)
+    freed, _ = merge_grounds(visual.eval(), vqvae, art, world)
     print("codes of plain ground merged:", freed, flush=True)
     run.save()
     vqvae.quantize.embedding.weight.requires_grad_(True)
@@ -239,16 +265,18 @@ PURE = 0.9
 
 
 @torch.no_grad()
-def merge_grounds(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, art: Art, count: int = 1536) -> tuple[int, Tensor]:
+def merge_grounds(
+    visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, art: Art, world: World = SMALL, count: int = 1536
+) -> tuple[int, Tensor]:
     """Makes one code of all that stand for plain ground of one colour: (codes freed, old code -> new code [K]).
 
     The freed vectors are turned away from everything, so that no cell is nearest to them.
     """
     weight = vqvae.quantize.embedding.weight
-    empty = torch.zeros(len(weight), len(GROUNDS))
+    empty = torch.zeros(len(weight), ALL_CLASSES["ground"])
     seen, sums = torch.zeros(len(weight)), torch.zeros_like(weight)
     for start in range(0, count, 128):
-        pixels, grid = batch_of("train", start, 128, art)
+        pixels, grid = batch_of("train", start, 128, art, world)
         vectors = code_vectors(vqvae, features(visual, pixels)).flatten(0, -2)
         codes = nearest(vqvae, vectors)
         plain = ((grid[:, 0] == 0) & (grid[:, 3] == 0)).flatten()
@@ -257,6 +285,7 @@ def merge_grounds(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, art: Art, c
         sums.index_add_(0, codes[plain], vectors[plain])
     pure = empty.amax(1) > PURE * seen.clamp(min=1)
     merged = torch.arange(len(weight))
+    # The plain ones come first; a landscape's cells are of as many kinds as it has tiles.
     for ground in range(len(GROUNDS)):
         twins = (pure & (empty.argmax(1) == ground)).nonzero().flatten()
         if len(twins):

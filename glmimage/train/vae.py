@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glmimage.train.art import Art
 from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
-from glmimage.train.world import SIDE, render, sample_scene
+from glmimage.train.world import SIDE, SMALL, World, render, sample_scene
 
 CROP = 128
 AFTER_VAE = 10_000
@@ -29,9 +29,9 @@ LATENT_NOISE = 0.1
 too."""
 
 
-def pictures(split: str, start: int, count: int, art: Art) -> Tensor:
-    """`count` pictures from scene `start` on: [count, 3, 256, 256], float32 in -1..1."""
-    stack = np.stack([render(sample_scene(scene_rng(split, start + i)), art) for i in range(count)])
+def pictures(split: str, start: int, count: int, art: Art, world: World = SMALL) -> Tensor:
+    """`count` pictures of a world of squares from scene `start` on: [count, 3, 256, 256], float32 in -1..1."""
+    stack = np.stack([render(sample_scene(scene_rng(split, start + i), world=world), art) for i in range(count)])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
@@ -87,7 +87,9 @@ def _centre(module: torch.nn.Conv2d) -> None:
     _no_bias(module)
 
 
-def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, fresh: bool = True) -> Run:
+def train_vae(
+    vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, world: World = SMALL, *, fresh: bool = True
+) -> Run:
     # Contiguous, not channels_last: the backward pass of GroupNorm is 20 times slower there.
     vae.train()
     if fresh:
@@ -97,7 +99,7 @@ def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, f
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
-        batch = _crops(step, schedule.batch, art, generator)
+        batch = _crops(step, schedule.batch, art, world, generator)
         run.batch = {"pixels": batch}
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(batch).latent_dist
@@ -113,19 +115,19 @@ def train_vae(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, *, f
 
     run.train(loss_of)
     run.load_average()
-    measured = measure_latents(vae, art)
+    measured = measure_latents(vae, art, world)
     (work / "latents.json").write_text(json.dumps(measured), encoding="utf-8")
     return run
 
 
-def train_vae_decoder(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule) -> Run:
+def train_vae_decoder(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedule, world: World = SMALL) -> Run:
     """The decoder half alone, on: the latents stay as they are, so what was trained on them stays right."""
     run = Run("vae_decoder", work, {"vae_decoder": vae.decoder}, schedule)
     run.resume()
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         generator = torch.Generator().manual_seed(step)
-        batch = _crops(AFTER_VAE + step, schedule.batch, art, generator)
+        batch = _crops(AFTER_VAE + step, schedule.batch, art, world, generator)
         run.batch = {"pixels": batch}
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -139,10 +141,10 @@ def train_vae_decoder(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedu
     return run
 
 
-def _crops(step: int, count: int, art: Art, generator: torch.Generator) -> Tensor:
+def _crops(step: int, count: int, art: Art, world: World, generator: torch.Generator) -> Tensor:
     """[count, 3, CROP, CROP] on the grid of the latents, each of another picture."""
     crops = []
-    for picture in pictures("train", step * count, count, art):
+    for picture in pictures("train", step * count, count, art, world):
         top, left = (8 * torch.randint(0, (SIDE - CROP) // 8 + 1, (2,), generator=generator)).tolist()
         crops.append(picture[:, top : top + CROP, left : left + CROP])
     return torch.stack(crops)
@@ -153,10 +155,11 @@ def _psnr(made: Tensor, wanted: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure_latents(vae: AutoencoderKL, art: Art, count: int = 128) -> dict[str, list[float]]:
+def measure_latents(vae: AutoencoderKL, art: Art, world: World = SMALL, count: int = 128) -> dict[str, list[float]]:
     """Mean and spread of each latent channel over whole training pictures, as the VAE's config names them."""
     vae.eval()
-    found = torch.cat([vae.encode(pictures("train", start, 16, art)).latent_dist.mean for start in range(0, count, 16)])
+    batches = (pictures("train", start, 16, art, world) for start in range(0, count, 16))
+    found = torch.cat([vae.encode(batch).latent_dist.mean for batch in batches])
     mean, spread = found.mean((0, 2, 3)), found.std((0, 2, 3))
     return {
         "latents_mean": [round(value, 5) for value in mean.tolist()],

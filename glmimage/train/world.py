@@ -25,7 +25,7 @@ from glmimage.errors import TrainingError
 from glmimage.geometry import Grid
 from glmimage.prompting import PLACES, QUOTED
 from glmimage.train import chinese
-from glmimage.train.art import CELL, STICKER_CELLS, STYLES, THINGS
+from glmimage.train.art import CELL, STYLES, THINGS
 from glmimage.train.captions import (
     FRAMES,
     HELD_OUT_FRAMES,
@@ -39,7 +39,6 @@ from glmimage.train.captions import (
 from glmimage.train.grounds import ABOVE, BESIDE, GROUNDS, INKS, LANDSCAPES, contrasting
 from glmimage.train.instructions import INSTRUCTIONS
 from glmimage.train.layout import (
-    ALL_CLASSES,
     GRID,
     LABELS,
     LINE_ROWS,
@@ -71,7 +70,6 @@ from glmimage.train.words import (
 )
 
 __all__ = [
-    "CLASSES",
     "FRAMES",
     "FULL",
     "GRID",
@@ -133,20 +131,6 @@ class World:
     tasks: Mapping[str, int] = field(default_factory=lambda: {"text": 1})
     """Task -> how often, in training."""
 
-    @property
-    def classes(self) -> dict[str, int]:
-        """How many classes each of `LABELS` has here."""
-        if self.level > 2:
-            return dict(ALL_CLASSES)
-        return {
-            "thing": len(self.things) + 1,
-            "style": len(STYLES) + 1,
-            "part": sum(cells * cells for cells in STICKER_CELLS) + 1,
-            "letter": 2 * len(LETTERS) + 1,
-            "ink": len(INKS) + 1,
-            "ground": len(GROUNDS),
-        }
-
 
 SMALL = World(level=1, things=tuple(THINGS)[:33], grids={SQUARE: 1}, arrangements={"line": 1})
 EVERY_TASK = {
@@ -203,7 +187,6 @@ FULL = World(
 WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, TASKED, FULL)}
 SHIPPED = TASKED
 """What the weights in assets/miniature were trained on."""
-CLASSES = SMALL.classes
 GRAMMARS: Mapping[str, Grammar] = {grammar.language: grammar for grammar in (Grammar(), chinese.Chinese())}
 
 

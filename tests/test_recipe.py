@@ -1,0 +1,55 @@
+"""The recipe from its first stage to a checkpoint that paints, in tiny, on the levels that are asked for."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glmimage.engine import Engine
+from glmimage.events import Result
+from glmimage.request import Request
+from glmimage.train import art, exercises, recipe, tokenizer
+from glmimage.train.__main__ import main
+from glmimage.train.release import TINY
+from tests.stickers import discs
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "MINIATURE", replace(TINY, prior_layers=4))
+    monkeypatch.setattr(recipe, "CAPTIONS", 200)
+    monkeypatch.setattr(exercises, "SHARD", 32)
+    monkeypatch.setattr(exercises, "FEWEST", 2)
+    monkeypatch.setattr(tokenizer, "QUANTIZE_FROM", 1)
+    monkeypatch.setattr(tokenizer, "STARTED_FROM", 1)
+    monkeypatch.setattr(art, "load_art", lambda work: discs())
+    merge, probe = tokenizer.merge_grounds, "glmimage.train.probe.probe"
+    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: merge(*rest, count=128))
+    monkeypatch.setattr(probe, lambda *rest: {})
+
+
+@pytest.mark.parametrize(("levels", "known"), [("1:0.5,2", 2), ("1:0.2,3:0.8", 3)])
+def test_every_stage_is_one_command(small: None, tmp_path: Path, levels: str, known: int):
+    def run(*words: str) -> None:
+        assert main(["--work", str(tmp_path), "--threads", "1", "--levels", levels, *words]) == 0
+
+    for stage in ("vae", "vae_decoder", "tokenizer"):
+        run(stage, "--steps", "2", "--batch", "2")
+    run("exercises", "--shards", "0:1")
+    names = {path.name.rsplit("-", 1)[0] for path in tmp_path.glob("*-0000.safetensors")}
+    assert names == {f"{kind}-{level}" for kind in ("codes", "latents") for level in (1, known)}
+    for stage in ("prior", "decoder"):
+        run(stage, "--steps", "2", "--batch", "4", "--eager")
+    run("export", "--output", str(tmp_path / "made"))
+    described = json.loads((tmp_path / "made" / "world.json").read_text(encoding="utf-8"))
+    assert described["languages"] == (["en", "zh"] if known == 3 else ["en"])
+    events = Engine.load(str(tmp_path / "made")).run(Request(prompt="a cat", width=64, height=64, steps=1))
+    assert any(isinstance(event, Result) for event in events)
+
+
+@pytest.mark.parametrize("levels", ["4", "1:x", "", "2:0", "1:-1"])
+def test_levels_that_are_none_are_refused(levels: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--levels", levels, "prior"])
+    assert "names no levels of the world (1, 2, 3)" in capsys.readouterr().err
