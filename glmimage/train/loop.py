@@ -61,14 +61,19 @@ class Schedule:
 
 def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
+    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+    _write_whole(path, lambda partial: save_file(plain, partial, about))
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     partial = path.with_suffix(".partial")
     try:
-        save_file({name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}, partial, about)
-    except (OSError, SafetensorError) as error:
+        write(partial)
+    except (OSError, RuntimeError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
             f"The file {path.name} could not be written to {path.parent} ({reason(error)}); make room there, then the"
-            " same command goes on."
+            " same command goes on from what was stored before."
         ) from error
     partial.replace(path)
 
@@ -120,22 +125,13 @@ class Run:
     def save(self) -> None:
         if not self.processes.is_main_process:
             return
-        partial = self.state_file.with_suffix(".partial")
         state = {
             "modules": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": self.average,
             "step": self.step,
         }
-        try:
-            torch.save(state, partial)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise TrainingError(
-                f"The state of {self.name} could not be written to {partial.parent} ({str(error).splitlines()[0]});"
-                " make room there, then the same command goes on from the state before."
-            ) from error
-        partial.replace(self.state_file)
+        _write_whole(self.state_file, lambda partial: torch.save(state, partial))
 
     def train(self, loss_of: LossOf, *, log_every: int = 20, save_seconds: float = 180.0) -> None:
         """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""

@@ -21,7 +21,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
     "vae_decoder": Schedule(steps=3000, rate=1e-3, batch=8, warmup=30, ema=0.99),
     "tokenizer": Schedule(steps=2200, rate=1.5e-3, batch=64, warmup=50, muon=True),
-    # Steps of these two: what the shipped weights had in all, in several runs; their losses were still falling.
+    # Of these two the shipped weights had more in all, in several runs (the card counts them): losses still fall here.
     # Where to look is told by these biases against the rotary turn; at the common rate that takes thousands of steps.
     "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, eager=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=11_000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
