@@ -10,8 +10,8 @@ import torch
 from glmimage.errors import TrainingError
 from glmimage.train import exercises, world
 from glmimage.train.edits import Sample
-from glmimage.train.exercises import Exercises, write_shards
-from glmimage.train.world import SMALL
+from glmimage.train.exercises import Exercises, exercise, write_shards
+from glmimage.train.world import FULL, SMALL
 from tests.stickers import discs
 
 
@@ -40,6 +40,17 @@ def test_a_shard_that_is_there_is_left_and_a_missing_one_is_made(work: Path, cap
     data = Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
     assert len(data) == 128
     assert data.stacked_codes([0, 127]).shape == (2, 8, 8)
+
+
+def test_what_an_exercise_shows_does_not_depend_on_how_it_is_said():
+    languages = set()
+    for index in range(60):
+        first = exercise(FULL, index)
+        for seed in range(4):
+            each = exercise(FULL, index, random.Random(4 * index + seed))
+            assert (each.task, each.scene, each.references) == (first.task, first.scene, first.references)
+            languages.add(each.language)
+    assert languages == {"en", "zh"}
 
 
 def test_what_is_worth_more_comes_more_often(work: Path):

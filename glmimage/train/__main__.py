@@ -124,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--style", help="with --thing: for the thing alone, in this style")
     evaluate.add_argument("--steps", type=int, help="of the decoder, in place of the checkpoint's own")
     evaluate.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
+    evaluate.add_argument("--language", help="of the prompts: en or zh (default: all of the level's)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--sheet", type=Path, help="also store a sheet of the pictures")
     return root
@@ -213,6 +214,7 @@ def run(arguments: argparse.Namespace) -> int:
             steps=arguments.steps,
             thing=arguments.thing,
             style=arguments.style,
+            language=arguments.language,
         )
         print(json.dumps(report) if arguments.json else table(report))
         return 0

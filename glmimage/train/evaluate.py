@@ -247,13 +247,19 @@ def evaluate(
     steps: int | None = None,
     thing: str | None = None,
     style: str | None = None,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """The scores by name (None where there are none, with why under `reasons`), `cases` of each task, and the maps
     `intervals` (95 %), `ceilings` and `kinds` (the exercises of edit and style one by one).
 
     steps: of the decoder; None = the checkpoint's own. threads: of the OCR, 0 = its own choice. thing, style:
-    `cases_with` them in place of the tasks.
+    `cases_with` them in place of the tasks. language: the only one that prompts are in (None: all of the world's).
+    Raises TrainingError for a task or language that the world does not have.
     """
+    if language and language not in world.languages:
+        known = ", ".join(dict.fromkeys(world.languages))
+        raise TrainingError(f"The world of level {world.level} is not told in {language!r}; choose one of: {known}.")
+    world = replace(world, languages=(language,)) if language else world
     if thing:
         task, asked = "text", cases_with(thing, cases, world, style)
         world = replace(world, things=(*world.things, *({thing} - {*world.things})))
@@ -298,8 +304,8 @@ def report(marks: Marks, best: Marks, count: int, task: str, world: World) -> di
             reasons[score] = f"The world of level {world.level} has no task {owner}."
         elif task not in ("all", owner):
             reasons[score] = f"The task {owner} was not asked for."
-        elif score == "word_accuracy_zh" and "zh" not in world.languages and not world.greetings:
-            reasons[score] = f"The world of level {world.level} has no Chinese."
+        elif score == "word_accuracy_zh" and not world.greetings:
+            reasons[score] = f"The world of level {world.level} has no Chinese words in its pictures."
         elif not marks.get(score):
             reasons[score] = "None of these cases has anything to mark."
     there = [score for score in SCORES if score not in reasons]

@@ -53,8 +53,12 @@ def codes_of(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, pictures: list[n
 
 
 def exercise(world: World, index: int, voice: random.Random | None = None) -> Sample:
-    """Exercise `index` of a world's training; `voice` words it anew."""
-    return sample(scene_rng("train", index), world, voice=voice)
+    """Exercise `index` of a world's training; `voice` words it anew, in any of the world's languages.
+
+    What it shows does not depend on how it is said: encoded exercises are taught in other words and languages.
+    """
+    language = (voice or random.Random(index)).choice(world.languages)
+    return sample(scene_rng("train", index), world, language=language, voice=voice)
 
 
 def pictures_of(each: Sample) -> tuple[Scene, ...]:
@@ -173,9 +177,9 @@ class Exercises:
 
     def prompt(self, row: int, voice: random.Random) -> str:
         """The exercise in new words."""
-        each = self.samples[row]
+        each, world = self.samples[row], self._origins[row][0]
         if not each.references:
-            return GRAMMARS[each.language].caption(each.scene, voice)[0]
+            return GRAMMARS[voice.choice(world.languages)].caption(each.scene, voice)[0]
         return exercise(*self._origins[row], voice).prompt
 
     def stacked_codes(self, rows: Sequence[int], place: int = 0) -> Tensor:

@@ -434,15 +434,14 @@ def describe(world: World = SHIPPED) -> dict[str, object]:
         }
     if world.level > 2:
         lettering |= {"greetings": list(GREETINGS), "longest_greeting": LONGEST_GREETING}
-        described |= {
-            "landscapes": list(LANDSCAPES),
-            "two_tone": [ABOVE.strip(), BESIDE.strip()],
-            "names_zh": {
-                "things": {kind: list(chinese.NAMES[kind][1:]) for kind in world.things},
-                "styles": {style: list(names) for style, names in chinese.STYLES.items()},
-                "grounds": {name: [text] for name, text in chinese.COLORS.items()}
-                | {name: list(texts) for name, texts in chinese.VIEWS.items()},
-            },
+        described |= {"landscapes": list(LANDSCAPES), "two_tone": [ABOVE.strip(), BESIDE.strip()]}
+    if "zh" in world.languages:
+        grounds = {name: [text] for name, text in chinese.COLORS.items()}
+        grounds |= {name: list(texts) for name, texts in chinese.VIEWS.items()}
+        described["names_zh"] = {
+            "things": {kind: list(chinese.NAMES[kind][1:]) for kind in world.things},
+            "styles": {style: list(names) for style, names in chinese.STYLES.items()},
+            "grounds": {name: texts for name, texts in grounds.items() if name in world.grounds},
         }
     return described
 
