@@ -109,6 +109,9 @@ def test_one_thing_is_asked_for_and_marked_alone(tiny: Path, art: Art, tmp_path:
 def test_an_unknown_task_is_one_sentence(tiny: Path, art: Art, tmp_path: Path):
     with pytest.raises(TrainingError, match="choose one of: text, regions, edit, style, subjects, all"):
         evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, task="poem", world=TASKED)
+    for sheet, said in (("sheet", r"name it \.png"), ("gone/sheet.png", "make it, or name another")):
+        with pytest.raises(TrainingError, match=said):
+            evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, world=TASKED, sheet=tmp_path / sheet)
     with pytest.raises(TrainingError, match="not told in 'fr'; choose one of: en, zh"):
         evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, task="text", world=FULL, language="fr")
 

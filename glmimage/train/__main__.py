@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     work: Path = arguments.work
     if arguments.command == "world":
-        from glmimage.train.sheet import captioned_pictures, world_sheet
+        from glmimage.train.sheet import captioned_pictures, sheet_file, world_sheet
         from glmimage.train.world import WORLDS
 
         if arguments.folder:
@@ -168,6 +168,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if not arguments.show:
             raise TrainingError("Say where the sheet goes: --show SHEET.png, or --folder FOLDER for single pictures.")
+        shown = sheet_file(arguments.show)
         world_sheet(
             load_art(work),
             arguments.split,
@@ -175,7 +176,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.task,
             arguments.language,
             arguments.count,
-        ).save(arguments.show)
+        ).save(shown)
         return 0
     if arguments.command == "glance":
         from glmimage.train import glance, recipe

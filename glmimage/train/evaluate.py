@@ -44,7 +44,7 @@ from glmimage.train.edits import Sample, sample
 from glmimage.train.layout import Scene, region_of, render
 from glmimage.train.loop import scene_rng
 from glmimage.train.marking import Marker, Marks, Picture
-from glmimage.train.sheet import answers_sheet
+from glmimage.train.sheet import answers_sheet, sheet_file
 from glmimage.train.world import GRAMMARS, SHIPPED, World, sample_with
 
 TASKS: Mapping[str, Sequence[str]] = {
@@ -260,6 +260,7 @@ def evaluate(
         known = ", ".join(dict.fromkeys(world.languages))
         raise TrainingError(f"The world of level {world.level} is not told in {language!r}; choose one of: {known}.")
     world = replace(world, languages=(language,)) if language else world
+    sheet = sheet_file(sheet) if sheet else None
     if thing:
         task, asked = "text", cases_with(thing, cases, world, style)
         world = replace(world, things=(*world.things, *({thing} - {*world.things})))

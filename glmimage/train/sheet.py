@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from glmimage.errors import TrainingError
 from glmimage.train.art import Art, chinese_font
 from glmimage.train.edits import WHOLE, Sample, sample
 from glmimage.train.layout import render
@@ -22,6 +23,8 @@ NARROWEST = 300
 FONT_SIZE, LINE = 18, 27
 WORDINGS = 10
 """Captions of each picture that is written to learn from."""
+LARGEST = 16_383
+"""Pixels of a side: more does not go into a WebP file. A sheet that is longer is made smaller."""
 KEPT_DARK = 4
 """What must be kept is shown darkened by this."""
 
@@ -120,4 +123,14 @@ def _flow(cards: Iterable[Image.Image], width: int) -> Image.Image:
     sheet = Image.new("RGB", (wide, top + high + GAP), (255, 255, 255))
     for card, x, y in placed:
         sheet.paste(card, (x, y))
+    sheet.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return sheet
+
+
+def sheet_file(path: Path) -> Path:
+    """A file that a sheet can be stored in. Raises `TrainingError` before anything is painted for it."""
+    if path.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
+        raise TrainingError(f"The sheet {path} is no picture; name it .png, .webp or .jpg.")
+    if not path.resolve().parent.is_dir():
+        raise TrainingError(f"The folder of the sheet {path} is not there; make it, or name another.")
+    return path

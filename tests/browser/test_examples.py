@@ -21,13 +21,16 @@ from glmimage import metadata
 from glmimage.metadata import Settings
 from glmimage.prompting import quoted
 from glmimage.proofread import Proofreader
-from glmimage.train.marking import psnr
+from glmimage.request import Region
+from glmimage.train.grounds import GROUNDS
+from glmimage.train.marking import ground_of, psnr
 from tests.browser.visits import PATIENCE, PORT, WIDE, browsed, expect
 
 pytestmark = browsed
 SECONDS = PATIENCE / 1000
 ALIKE = 15.0
 """dB between a picture and its small one: they are the same but for rounding. Those of two seeds have 5 to 13."""
+INKED = 0.03
 EXAMPLES = presets.read_examples()
 
 
@@ -70,6 +73,14 @@ def painted(studio: Studio, tab: str) -> tuple[Picture, Settings]:
     return picture, settings
 
 
+def inked(picture: Image.Image, region: Region) -> float:
+    """Share of a box's pixels that have the colour that its text is asked in."""
+    left, top, right, bottom = region.box
+    box = left * picture.width, top * picture.height, right * picture.width, bottom * picture.height
+    inside = np.asarray(picture.crop(tuple(map(round, box)))).astype(int)
+    return float((abs(inside - GROUNDS[region.color]).max(-1) < 50).mean())
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.task}: {example.prompt}")
 def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any) -> None:
     tab = TASK_TABS.get(example.task, example.task)
@@ -86,6 +97,10 @@ def test_it_comes_out_as_it_is_shown(example: Example, studio: Studio, page: Any
     assert apart(made, example.thumbnail) > ALIKE
     assert [region.text for region in request.regions] == [region.text for region in example.regions]
     assert Proofreader().read(made, example.regions or quoted(example.prompt)).right
+    asked = re.search(r"\b(?:on an? (\w+) background|background to (\w+))", example.prompt)
+    assert not asked or ground_of(np.asarray(made)) in asked.groups()
+    for region in example.regions:
+        assert inked(made, region) > INKED, f"{region.text} is not {region.color}"
 
 
 def test_texts_in_boxes_are_painted_and_what_is_said_of_them_is_in_the_file(studio: Studio, page: Any) -> None:
