@@ -90,3 +90,17 @@ class Size:
     def patch_grid(self) -> Grid:
         """The decoder's token grid: one token for 16 x 16 pixels."""
         return self.height // PATCH, self.width // PATCH
+
+
+def preview_cells(held: Grid, grid: Grid) -> tuple[list[int], list[int]]:
+    """The row of a grid `held` that each row of `grid` shows, and so its columns: how a preview repeats a picture.
+
+    In a finer grid everything comes as often along both axes, and what that leaves over repeats the last row and
+    column; a coarser one leaves cells out.
+    """
+    times = min(count // has for count, has in zip(grid, held, strict=True))
+
+    def axis(has: int, count: int) -> list[int]:
+        return [min(index // times, has - 1) if times else index * has // count for index in range(count)]
+
+    return axis(held[0], grid[0]), axis(held[1], grid[1])

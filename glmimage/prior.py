@@ -26,6 +26,7 @@ A = H + 2K heads of queries, keys and values together, V vocabulary of the head,
 from __future__ import annotations
 
 import threading
+from bisect import bisect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -37,7 +38,7 @@ from torch import Tensor, nn
 
 from glmimage.errors import RequestError, Stopped
 from glmimage.events import PriorTokens
-from glmimage.geometry import Grid
+from glmimage.geometry import Grid, preview_cells
 from glmimage.models import Stack
 from glmimage.prompting import PromptIds
 from glmimage.request import Sampling
@@ -285,8 +286,7 @@ def _lay_out(prompt: PromptIds, references: Sequence[Tensor]) -> list[_Guess | N
     *_, (rows, columns) = prompt.drawn
     preview = prompt.drawn[0] if len(prompt.drawn) == 2 else None
     if preview:
-        shown_row = [row * rows // preview[0] for row in range(preview[0])]
-        shown_column = [column * columns // preview[1] for column in range(preview[1])]
+        shown_row, shown_column = preview_cells((rows, columns), preview)
         for row, column in _cells(preview):
             here = row * preview[1] + column
             if row and shown_row[row] == shown_row[row - 1]:
@@ -298,7 +298,8 @@ def _lay_out(prompt: PromptIds, references: Sequence[Tensor]) -> list[_Guess | N
     alike = next((codes.flatten().tolist() for codes in references if codes.shape == (rows, columns)), None)
     for row, column in _cells((rows, columns)):
         if preview:
-            place = _first(row, rows, preview[0]) * preview[1] + _first(column, columns, preview[1])
+            # The last that shows it, or where it is left out the one before.
+            place = (bisect(shown_row, row) - 1) * preview[1] + bisect(shown_column, column) - 1
             guesses.append(_Guess("preview", place))
         elif alike:
             guesses.append(_Guess("reference", code=alike[row * columns + column]))
@@ -309,11 +310,6 @@ def _lay_out(prompt: PromptIds, references: Sequence[Tensor]) -> list[_Guess | N
 
 def _cells(grid: Grid) -> Iterator[tuple[int, int]]:
     return ((row, column) for row in range(grid[0]) for column in range(grid[1]))
-
-
-def _first(index: int, count: int, shown: int) -> int:
-    """The first of `shown` cells along an axis that shows the cell `index` of `count`."""
-    return min(-(-index * shown // count) if shown >= count else index * shown // count, shown - 1)
 
 
 def _neighbour(row: int, column: int, here: int, columns: int) -> _Guess | None:

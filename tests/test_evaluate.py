@@ -1,6 +1,7 @@
 """The evaluation asks as the studio does, for what training never asks, and reports what it promises."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,12 @@ def test_requests_are_the_studios(art: Art, tmp_path: Path):
             for word in case.scene.words:
                 if task in ("text", "regions"):
                     assert word.text in request.prompt
-    regions = request_of(cases(1, "regions", TASKED)[0], art, tmp_path)
-    assert ", column " in regions.prompt
-    assert [region.text for region in regions.regions] == [
-        word.text for word in cases(1, "regions", TASKED)[0].scene.words
-    ]
-    for case in cases(10, "subjects", TASKED):
+    both = replace(TASKED, languages=("en", "zh"))
+    for case, place in zip(cases(2, "regions", both), (", column ", "，第"), strict=True):
+        regions = request_of(case, art, tmp_path)
+        assert place in regions.prompt
+        assert [region.text for region in regions.regions] == [word.text for word in case.scene.words]
+    for case in cases(10, "subjects", replace(TASKED, languages=("en",))):
         prompt = request_of(case, art, tmp_path).prompt
         for number in range(1, 1 + len(case.sample.references)):
             said = ("picture {}", "image {}", ("first", "second", "third")[number - 1] + " picture")

@@ -28,7 +28,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def drawn(data: Exercises, count: int = 200) -> Counter[bool]:
     rng = random.Random(0)
-    rows = [row for _ in range(count) for row in data.batch(rng, lambda each: 16)]
+    rows = [row for _ in range(count) for row in data.batch(rng, lambda each: 16, rng)]
     return Counter(bool(data.samples[row].scene.words) for row in rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glmimage.errors import RequestError
-from glmimage.geometry import Size
+from glmimage.geometry import Grid, Size, preview_cells
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,20 @@ def test_parse(text: str) -> None:
 def test_parse_refuses(text: str) -> None:
     with pytest.raises(RequestError, match="WIDTHxHEIGHT"):
         Size.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("held", "grid", "rows", "columns"),
+    [
+        ((2, 2), (4, 4), [0, 0, 1, 1], [0, 0, 1, 1]),
+        ((2, 3), (4, 7), [0, 0, 1, 1], [0, 0, 1, 1, 2, 2, 2]),
+        # As often along both axes: once, for the sake of the columns.
+        ((2, 3), (4, 4), [0, 1, 1, 1], [0, 1, 2, 2]),
+        ((4, 4), (2, 2), [0, 2], [0, 2]),
+        ((4, 2), (2, 4), [0, 2], [0, 0, 1, 1]),
+    ],
+)
+def test_a_preview_repeats_by_whole_numbers_or_leaves_out(
+    held: Grid, grid: Grid, rows: list[int], columns: list[int]
+) -> None:
+    assert preview_cells(held, grid) == (rows, columns)

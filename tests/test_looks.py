@@ -113,9 +113,9 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
         for each in samples
     ]
     rows = [index for index, each in enumerate(samples) if each.scene.words or task == "subjects"][:4]
-    data.batch = lambda rng, size: rows  # type: ignore[method-assign]
+    data.batch = lambda rng, size, kind: rows  # type: ignore[method-assign]
     data.prompt = lambda row, rng: samples[row].prompt  # type: ignore[method-assign]
-    batch = prior_stage._batch(data, processor, random.Random(0), len(rows), 0, full=full, even=False)
+    batch = prior_stage._batch(data, processor, random.Random(0), random.Random(0), len(rows), 0, full=full, even=False)
     names = processor.tokenizer.convert_ids_to_tokens
     read = seen = 0
     for index, row in enumerate(rows):

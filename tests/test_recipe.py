@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from glmimage.engine import Engine
 from glmimage.events import Result
 from glmimage.request import Request
 from glmimage.train import art, exercises, recipe, tokenizer
 from glmimage.train.__main__ import main
-from glmimage.train.release import TINY
+from glmimage.train.release import TINY, build_parts
 from tests.stickers import discs
 
 
@@ -46,6 +47,21 @@ def test_every_stage_is_one_command(small: None, tmp_path: Path, levels: str, kn
     assert described["languages"] == (["en", "zh"] if known == 3 else ["en"])
     events = Engine.load(str(tmp_path / "made")).run(Request(prompt="a cat", width=64, height=64, steps=1))
     assert any(isinstance(event, Result) for event in events)
+
+
+def test_a_language_that_comes_later_begins_with_what_english_knows():
+    parts = build_parts(TINY, ["a cat, a fox"], 3)
+    english = parts.processor.tokenizer(" cat").input_ids
+    before = parts.vision_language_encoder.model.language_model.embed_tokens.weight.clone()
+    recipe.learn_languages(parts, {1: 1.0})
+    assert torch.equal(parts.vision_language_encoder.model.language_model.embed_tokens.weight, before)
+    recipe.learn_languages(parts, {1: 0.2, 3: 0.8})
+    after = parts.vision_language_encoder.model.language_model.embed_tokens.weight
+    assert len(after) == parts.vision_language_encoder.config.text_config.vocab_size == len(parts.processor.tokenizer)
+    assert torch.equal(after[: len(before)], before)
+    assert torch.allclose(after[parts.processor.tokenizer("猫咪").input_ids], before[english].mean(0))
+    recipe.learn_languages(parts, {3: 1.0})
+    assert parts.vision_language_encoder.model.language_model.embed_tokens.weight is after
 
 
 @pytest.mark.parametrize("levels", ["4", "1:x", "", "2:0", "1:-1"])

@@ -79,6 +79,21 @@ def test_equal_captions_give_equal_tokenizers() -> None:
     assert first == second
 
 
+def test_a_tokenizer_learns_words_of_another_language_and_keeps_its_ids() -> None:
+    before = build_tokenizer(CAPTIONS, TINY)
+    after = release.extend_tokenizer(before, ["猫", "熊猫", "，"], 500)
+    for text in (*CAPTIONS, "<sop>8 8<eop><|image|>", "ü"):
+        assert after(text).input_ids == before(text).input_ids
+    assert pieces(after, "熊猫，猫") == ["熊猫", "，", "猫"]
+    assert min(after("熊猫，猫").input_ids) >= len(before)
+    # What is quoted is spelled all the same.
+    assert pieces(after, '"熊猫a"')[-2:] == ["a", '"']
+    assert after("熊猫").input_ids[0] not in after('"熊猫a"').input_ids
+    assert after.decode(after("一只熊猫").input_ids) == "一只熊猫"
+    again = release.extend_tokenizer(after, ["猫", "熊猫", "，"], 500)
+    assert len(again) == len(after)
+
+
 def test_equal_seeds_give_equal_weights_and_leave_the_global_generator() -> None:
     before = torch.get_rng_state()
     first, second, third = (release.build_parts(TINY, CAPTIONS, seed) for seed in (1, 1, 2))

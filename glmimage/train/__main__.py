@@ -183,7 +183,11 @@ def run(arguments: argparse.Namespace) -> int:
         from glmimage.train.world import WORLDS
 
         folder: Path | None = arguments.checkpoint
-        parts = recipe.parts_of(folder) if folder else recipe.trained_parts(work, arguments.start)
+        parts = (
+            recipe.parts_of(folder)
+            if folder
+            else recipe.trained_parts(work, arguments.start, arguments.levels or recipe.SHARES)
+        )
         world, art = WORLDS[arguments.level], load_art(work)
         samples = glance.glance_samples(world, arguments.cases, arguments.task)
         print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, art)))
@@ -194,7 +198,11 @@ def run(arguments: argparse.Namespace) -> int:
         from glmimage.train.world import WORLDS
 
         start = arguments.checkpoint
-        parts = recipe.parts_of(start) if start else recipe.trained_parts(work, arguments.start)
+        parts = (
+            recipe.parts_of(start)
+            if start
+            else recipe.trained_parts(work, arguments.start, arguments.levels or recipe.SHARES)
+        )
         print(json.dumps(probe(parts.vision_language_encoder, load_art(work), WORLDS[arguments.level])))
         return 0
     if arguments.command == "evaluate":
@@ -287,14 +295,14 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     from glmimage.train.art import load_art
 
     start: Path | None = arguments.start
-    parts = recipe.parts_of(start) if start else recipe.new_parts()
+    shares = arguments.levels or recipe.SHARES
+    parts = recipe.begun_parts(start, shares)
     stage = arguments.command
     if stage == "exercises":
         return encode_exercises(arguments, work, parts)
     schedule = recipe.SCHEDULES[stage]
     changes = {name: getattr(arguments, name) for name in ("steps", "batch", "rate") if getattr(arguments, name)}
     schedule = replace(schedule, **changes)
-    shares = arguments.levels or recipe.SHARES
     squares = recipe.squares(shares)
     if stage == "vae":
         from glmimage.train.vae import train_vae

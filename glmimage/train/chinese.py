@@ -150,6 +150,20 @@ STACK_FRAMES = (
 )
 QUOTES = ("“”",) * 6 + ('""', "「」")
 
+MEANINGS: Mapping[str, tuple[str, ...]] = {
+    **{kind: names[1:] for kind, names in NAMES.items()},
+    **STYLES,
+    **{color: (name, name[0]) for color, name in COLORS.items()},
+    **VIEWS,
+    **PLACES,
+    **LINES,
+    ",": ("，", "、"),
+    ";": ("；",),
+    ":": ("：",),
+    ".": ("。",),
+}
+"""English -> what says the same."""
+
 
 class Chinese(Grammar):
     language: ClassVar[str] = "zh"

@@ -300,10 +300,18 @@ class _Batch:
         return {**named, "letters": self.letters, "things": self.things}
 
 
-def _batch(data: DecoderData, rng: random.Random, generator: torch.Generator, pictures: int, *, blind: bool) -> _Batch:
+def _batch(
+    data: DecoderData,
+    rng: random.Random,
+    kind: random.Random,
+    generator: torch.Generator,
+    pictures: int,
+    *,
+    blind: bool,
+) -> _Batch:
     """Exercises whose pictures, references counted, are `pictures` or a few less."""
     exercises = data.exercises
-    rows = exercises.batch(rng, lambda each: max(2, pictures // (1 + (0 if blind else len(each.references)))))
+    rows = exercises.batch(rng, lambda each: max(2, pictures // (1 + (0 if blind else len(each.references)))), kind)
     clean, codes = data.latents(rows), exercises.stacked_codes(rows)
     letters, things = data.labels(rows)
     shown = torch.ones(codes.shape)
@@ -350,8 +358,9 @@ def train_decoder(
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
-        blind = rng.random() < UNCONDITIONAL
-        batch = _batch(data, rng, generator, schedule.batch, blind=blind)
+        kind = random.Random(f"kind {run.step}")
+        blind = kind.random() < UNCONDITIONAL
+        batch = _batch(data, rng, kind, generator, schedule.batch, blind=blind)
         noise = torch.randn(batch.clean.shape, generator=generator)
         times = sample_sigmas(len(batch.clean), generator)
         sigmas = shift_sigmas(times, noise.shape[-1] * noise.shape[-2] // 4, scheduler)

@@ -169,9 +169,13 @@ class Exercises:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, rng: random.Random, size: Callable[[Sample], int]) -> list[int]:
-        """Rows of exercises that are alike, some perhaps twice; `size` tells how many such as one of them."""
-        bucket = rng.choices(range(len(self._buckets)), self._chances)[0]
+    def batch(self, rng: random.Random, size: Callable[[Sample], int], kind: random.Random) -> list[int]:
+        """Rows of exercises that are alike, some perhaps twice; `size` tells how many such as one of them.
+
+        `kind` decides which alike: where several processes take a step together, equal in all of them, since each waits
+        for the one with the longest sequences.
+        """
+        bucket = kind.choices(range(len(self._buckets)), self._chances)[0]
         rows = self._buckets[bucket]
         return rng.choices(rows, self._weights[bucket], k=size(self.samples[rows[0]]))
 

@@ -5,10 +5,11 @@ codes come first and there is no preview. Positions are built by hand (`get_rope
 sources); the loss is ours (upstream's `labels=` reshapes wrongly). Every visit to an exercise gets new wording. The
 tokenizer's vision tower and quantizer stay as stage 2 left them.
 
-The preview grid is the target grid, brought to the preview's size by its nearest codes: 16 x 16 for any square picture,
-so at 256 px each code stands there twice along each axis. (Codes of the enlarged picture, as upstream's recipe
-suggests, are finer than the target here: four times as many to get right before the first target code, each of which
-tells less.)
+The preview grid repeats the target grid by whole numbers: it is 16 x 16 for any square picture, so at 256 px each code
+stands there twice along each axis. (Codes of the enlarged picture, as upstream's recipe suggests, are finer than the
+target here: four times as many to get right before the first target code, each of which tells less.) Where it is no
+multiple, what is left over repeats the last row and column: with fractions, 19 columns for 12, every shape is a map of
+its own to learn by heart, and repetitions cost 14 of the 47 nats of an unseen picture.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GlmImageForConditionalGeneration, GlmImageProcessor
 
-from glmimage.geometry import PRIOR_CELL, Grid, Size
+from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells
 from glmimage.prior import filled, positions
 from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
@@ -73,18 +74,18 @@ LOOK_WEIGHT = 0.2
 SPELLING_WEIGHT = 4.0
 """Of a new word from its second cell to the one after it, once all else weighs the same: what a letter looks like in
 which ink on which ground is learned late. It makes no beginning likelier, and no word longer."""
-HARD, ODD_SHAPES = 3.0, 2.0
+HARD, ODD_SHAPES = 3.0, 6.0
 """How often an exercise with several words, with one in a box, with another word or with kept subjects, and one of a
 shape whose preview is no multiple of it, comes in a run that goes on from a finished checkpoint, compared with others:
 what is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Target codes [..., h, w] at the preview's size, nearest first: (codes [..., *grid], new [*grid], bool).
+    """Target codes [..., h, w] as the preview shows them: (codes [..., *grid], new [*grid], bool).
 
-    `new` is False where a code repeats its left or upper neighbour.
+    See `geometry.preview_cells`. `new` is False where a code repeats its left or upper neighbour.
     """
-    rows, cols = (torch.arange(count) * held // count for count, held in zip(grid, codes.shape[-2:], strict=True))
+    rows, cols = map(torch.tensor, preview_cells((codes.shape[-2], codes.shape[-1]), grid))
     new_row, new_col = (torch.cat([torch.ones(1), places.diff()]) > 0 for places in (rows, cols))
     return codes[..., rows[:, None], cols], new_row[:, None] & new_col
 
@@ -287,10 +288,19 @@ class _Batch:
 
 
 def _batch(
-    data: Exercises, processor: GlmImageProcessor, rng: random.Random, count: int, pad: int, *, full: bool, even: bool
+    data: Exercises,
+    processor: GlmImageProcessor,
+    rng: random.Random,
+    kind: random.Random,
+    count: int,
+    pad: int,
+    *,
+    full: bool,
+    even: bool,
 ) -> _Batch:
-    """`full`: with the preview's rows that only repeat; `even`: all codes weigh the same."""
-    rows = data.batch(rng, lambda each: count)
+    """`kind`: see `Exercises.batch`; `full`: with the preview's rows that only repeat; `even`: all codes weigh the
+    same."""
+    rows = data.batch(rng, lambda each: count, kind)
     samples = [data.samples[row] for row in rows]
     target = data.stacked_codes(rows)
     grid = samples[0].scene.grid
@@ -403,9 +413,10 @@ def train_prior(
     pad = model.config.text_config.pad_token_id
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
-        full = step % (FULL_EVERY if fresh else FULL_LATER) == 0
+        rng, kind = random.Random(step), random.Random(f"kind {run.step}")
+        full = run.step % (FULL_EVERY if fresh else FULL_LATER) == 0
         even = done >= EVEN_FROM or not fresh
-        batch = _batch(data, processor, random.Random(step), schedule.batch, pad, full=full, even=even)
+        batch = _batch(data, processor, rng, kind, schedule.batch, pad, full=full, even=even)
         run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(backend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from glmimage.errors import TrainingError
 from glmimage.models import Stack
 from glmimage.train.layout import SQUARE
 from glmimage.train.loop import Schedule, scene_rng
-from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, write
-from glmimage.train.world import SHIPPED, SMALL, WORLDS, World, caption, describe, sample_scene
+from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, extend_tokenizer, write
+from glmimage.train.world import NAMES_OF, SHIPPED, SMALL, WORLDS, World, caption, describe, sample_scene, spoken
 
 SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
@@ -35,12 +36,49 @@ SHARES: Mapping[int, float] = {1: 0.35, 2: 0.65}
 choice (`--levels`) makes the stages progressive: 1 alone at first, later 1, 2 and 3, with sides of up to 512 px."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
+MOST_PIECES = 1024
+"""Of a language that comes later, the 256 bytes included."""
+SPELLED = 1.0
+"""Text pieces a character above which a language is spelled byte by byte, not read."""
 
 
 def new_parts(seed: int = 0) -> Parts:
-    """All parts of the miniature with random weights and the tokenizer learned on training captions."""
+    """All parts of the miniature with random weights and the tokenizer learned on training captions in English."""
     rngs = (scene_rng("train", index) for index in range(CAPTIONS))
     return build_parts(MINIATURE, (caption(sample_scene(rng), rng)[0] for rng in rngs), seed, zero_decoder=True)
+
+
+@torch.no_grad()
+def learn_languages(parts: Parts, shares: Mapping[int, float]) -> None:
+    """Gives the prior text pieces for the languages of these levels that its tokenizer can only spell byte by byte.
+
+    What they name starts as what names it in English: a prior that knows "cat" need not learn cats again. The rest of
+    them starts as the mean of all text.
+    """
+    world, text = WORLDS[max(shares)], parts.vision_language_encoder.config.text_config
+    for language in dict.fromkeys(world.languages):
+        tokenizer, model = parts.processor.tokenizer, parts.vision_language_encoder.model.language_model
+        words = [*chain(*NAMES_OF.get(language, {}).values()), *spoken(replace(world, languages=(language,)))]
+        pieces = sum(map(len, tokenizer(words, add_special_tokens=False).input_ids))
+        if pieces <= SPELLED * sum(map(len, words)):
+            continue
+        known = len(tokenizer)
+        parts.processor.tokenizer = tokenizer = extend_tokenizer(tokenizer, words, MOST_PIECES)
+        before = model.embed_tokens.weight
+        embedding = nn.Embedding(len(tokenizer), before.shape[1], device=before.device, dtype=before.dtype)
+        embedding.weight[:known] = before
+        embedding.weight[known:] = before[text.vision_vocab_size :].mean(0)
+        told: dict[int, list[Tensor]] = {}
+        for english, others in NAMES_OF[language].items():
+            meaning = before[tokenizer(f" {english}", add_special_tokens=False).input_ids].mean(0)
+            for name in others:
+                for piece in tokenizer(name, add_special_tokens=False).input_ids:
+                    if piece >= known:
+                        told.setdefault(piece, []).append(meaning)
+        for piece, meanings in told.items():
+            embedding.weight[piece] = torch.stack(meanings).mean(0)
+        model.embed_tokens = embedding
+        text.vocab_size = len(tokenizer)
 
 
 def parts_of(folder: Path) -> Parts:
@@ -107,9 +145,16 @@ def load_tokenizer(work: Path, parts: Parts, *, needed: bool = True) -> None:
     load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel}, needed=needed)
 
 
-def trained_parts(work: Path, start: Path | None = None) -> Parts:
-    """Everything that the work folder's stages have learned so far; what did not run there comes from `start`."""
+def begun_parts(start: Path | None, shares: Mapping[int, float] = SHARES) -> Parts:
+    """What stages begin from: a finished checkpoint or new weights, with text pieces for the levels' languages."""
     parts = parts_of(start) if start else new_parts()
+    learn_languages(parts, shares)
+    return parts
+
+
+def trained_parts(work: Path, start: Path | None = None, shares: Mapping[int, float] = SHARES) -> Parts:
+    """Everything that the work folder's stages have learned so far; what did not run there comes from `start`."""
+    parts = begun_parts(start, shares)
     load_vae(work, parts, needed=start is None)
     load_tokenizer(work, parts, needed=start is None)
     prior = parts.vision_language_encoder
@@ -140,7 +185,7 @@ def export(
             f"The share {share} is not above 0 and up to 1, or there is nothing to go from; say --start, or leave"
             " --share out."
         )
-    parts = trained_parts(work, start)
+    parts = trained_parts(work, start, shares)
     if not parts.vision_language_encoder.generation_config.do_sample:
         # Painted at temperature 1 and without a nucleus, a good prior looks like a bad one.
         raise TrainingError(
@@ -148,7 +193,7 @@ def export(
             " prior into its vision_language_encoder."
         )
     if start is not None and share < 1:
-        _between(parts_of(start), parts, share)
+        _between(begun_parts(start, shares), parts, share)
     write(folder, parts, MINIATURE.defaults)
     told = json.dumps(describe(WORLDS[max(shares)]), indent=1, ensure_ascii=False)
     (folder / "world.json").write_text(told + "\n", encoding="utf-8")

@@ -257,17 +257,7 @@ def build_tokenizer(captions: Iterable[str], sizes: Sizes) -> PreTrainedTokenize
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = spelling
-    learner.train_from_iterator(
-        captions,
-        trainers.BpeTrainer(
-            vocab_size=sizes.text_pieces,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        ),
-    )
-    learned = json.loads(learner.to_str())["model"]
+    learned = _byte_pairs(captions, spelling, sizes.text_pieces)
 
     vocabulary = {code_token(code): code for code in range(sizes.vision_vocabulary)}
     pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
@@ -282,6 +272,22 @@ def build_tokenizer(captions: Iterable[str], sizes: Sizes) -> PreTrainedTokenize
         AddedToken(token, special=True, normalized=False) for token in (start, end, PAD, GRID_BOS, GRID_EOS, IMAGE)
     ]
     tokenizer.add_special_tokens(special)
+    return _wrapped(tokenizer, start, end, sizes.prior_positions)
+
+
+def _byte_pairs(captions: Iterable[str], spelling: pre_tokenizers.PreTokenizer, count: int) -> dict[str, Any]:
+    """What BPE of `count` pieces, the 256 bytes among them, learns: "vocab" and "merges", as tokenizers has them."""
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = spelling
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner.train_from_iterator(
+        captions, trainers.BpeTrainer(vocab_size=count, initial_alphabet=alphabet, show_progress=False)
+    )
+    learned: dict[str, Any] = json.loads(learner.to_str())["model"]
+    return learned
+
+
+def _wrapped(tokenizer: Tokenizer, start: str, end: str, longest: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=start,
@@ -290,8 +296,25 @@ def build_tokenizer(captions: Iterable[str], sizes: Sizes) -> PreTrainedTokenize
         extra_special_tokens={"image_token": IMAGE, "grid_bos_token": GRID_BOS, "grid_eos_token": GRID_EOS},
         padding_side="left",
         clean_up_tokenization_spaces=False,
-        model_max_length=sizes.prior_positions,
+        model_max_length=longest,
     )
+
+
+def extend_tokenizer(tokenizer: PreTrainedTokenizerFast, words: Iterable[str], most: int) -> PreTrainedTokenizerFast:
+    """The tokenizer with pieces for `words` and all that they are made of, `most` with the bytes'; its ids stay.
+
+    For another language than it was learned on, whose text it can only spell byte by byte.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
+    # Added tokens keep their ids only where the model has them, too: else they would move behind its last piece.
+    vocabulary |= {token["content"]: token["id"] for token in state["added_tokens"]}
+    learned = _byte_pairs(words, tokenizer.backend_tokenizer.pre_tokenizer, most)
+    new = [piece for piece in sorted(learned["vocab"], key=learned["vocab"].__getitem__) if piece not in vocabulary]
+    vocabulary |= {piece: len(tokenizer) + index for index, piece in enumerate(new)}
+    merges += [merge for merge in learned["merges"] if merge not in merges]
+    extended = Tokenizer.from_str(json.dumps(state))
+    return _wrapped(extended, tokenizer.bos_token, tokenizer.eos_token, tokenizer.model_max_length)
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Sizes) -> GlmImageProcessor:

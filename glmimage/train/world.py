@@ -188,6 +188,8 @@ WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, TASKED, F
 SHIPPED = TASKED
 """What the weights in assets/miniature were trained on."""
 GRAMMARS: Mapping[str, Grammar] = {grammar.language: grammar for grammar in (Grammar(), chinese.Chinese())}
+NAMES_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = {"zh": chinese.MEANINGS}
+"""Language other than English -> English name -> its names."""
 
 
 # -- scenes ----------------------------------------------------------------------------------------------------------
