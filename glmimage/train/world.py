@@ -154,6 +154,7 @@ TASKED = World(
     # No side of 384 px with another: stickers are larger there.
     grids={SQUARE: 16, (8, 6): 1, (6, 8): 1, (10, 8): 1, (8, 10): 1, (12, 8): 1, (8, 12): 1},
     arrangements={"line": 6, "stack": 1, "apart": 1, "boxes": 4},
+    languages=("en", "en", "en", "zh"),
     tasks=EVERY_TASK,
 )
 FULL = World(
