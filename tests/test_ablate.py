@@ -2,8 +2,9 @@
 
 import json
 import random
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 from glmimage.errors import TrainingError
 from glmimage.models import Stack
 from glmimage.train import ablate as ablations
-from glmimage.train.ablate import Table, ablate, fit, pixel_codes
+from glmimage.train import tokenizer
+from glmimage.train.ablate import Table, ablate, fit
 from glmimage.train.release import TINY
 from tests.stickers import discs
 
@@ -19,14 +21,22 @@ from tests.stickers import discs
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablations, "REDUCED", TINY)
-    for name, value in {"SCENES": 16, "HELD_OUT": 8, "DRAWN": 1, "PAINTED": 4}.items():
+    few = {"SCENES": 16, "HELD_OUT": 8, "DRAWN": 1, "PAINTED": 4, "CODEBOOK_STEPS": 2, "PROBED": (8, 8)}
+    for name, value in few.items():
         monkeypatch.setattr(ablations, name, value)
+    schedule = replace(ablations.SCHEDULES["tokenizer"], batch=4)
+    monkeypatch.setattr(ablations, "SCHEDULES", {"tokenizer": schedule})
+    monkeypatch.setattr(tokenizer, "QUANTIZE_FROM", 1)
+    monkeypatch.setattr(tokenizer, "merge_grounds", partial(tokenizer.merge_grounds, count=128))
 
 
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("codes", {"loss", "loss of stickers", "steps"}),
+        (
+            "codes",
+            {"loss", "loss of stickers", "steps", "thing told by a code", "letter told by a code", "codes in use"},
+        ),
         ("preview", {"a sticker in its place", "the right thing in its place", "steps"}),
         ("embeddings", {"loss", "loss of stickers", "steps"}),
         ("conditions", {"words", "ned", "kept, dB"}),
@@ -43,17 +53,6 @@ def test_an_ablation_from_end_to_end(small: None, tiny, name: str, figures: set[
 def test_an_unknown_ablation_is_one_sentence(tiny):
     with pytest.raises(TrainingError, match="choose one of: codes, preview, embeddings, conditions"):
         ablate("lunch", Stack.load(tiny), discs(), 1)
-
-
-def test_pixel_codes_are_the_nearest_centres():
-    rng = np.random.default_rng(0)
-    colors = rng.integers(0, 256, (4, 3), dtype=np.uint8)
-    pictures = [np.repeat(np.repeat(colors[[[0, 1], [2, index]]], 32, 0), 32, 1) for index in (3, 0, 3)]
-    codes = pixel_codes(pictures, 4, 2)
-    assert codes.shape == (3, 2, 2)
-    assert len(codes.unique()) == 4
-    assert torch.equal(codes[0], codes[2])
-    assert codes[1, 0, 0] == codes[1, 1, 1]
 
 
 def test_fitting_lasts_its_processor_time_and_learns():

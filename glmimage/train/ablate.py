@@ -2,16 +2,16 @@
 
 | name | question | arms |
 |---|---|---|
-| codes | is what semantic codes say easier to learn? | the checkpoint's codes; as many codes of reconstruction alone |
+| codes | is what semantic codes say easier to learn? | a tokenizer that learns to tell and redraw; to redraw alone |
 | preview | does a preview grid help to put things in their place at 512 px? | none; with it; at a higher weight |
 | embeddings | may the text's embeddings stay as they are after a first alignment? | trained on; frozen |
 | conditions | what does the decoder take from glyphs and references? | with; without |
 
 `conditions` paints with the checkpoint from the codes of true pictures, and gives the spread between halves of the
 cases. The others train reduced priors from nothing, each arm twice from other seeds, for equal processor time (not time
-on the clock: the machine may be busy). Codes of reconstruction alone are the k-means centres of the cells' pixels,
-which is where a quantizer ends whose only aim is to redraw its cell. All arms of `preview` go on from one prior that
-learned the pictures at half size, as the makers' stages do: from nothing, none puts anything in its place at 512 px.
+on the clock: the machine may be busy). `codes` trains the tokenizers from nothing, too, for equally many steps, which
+come on top. All arms of `preview` go on from one prior that learned the pictures at half size, as the makers' stages
+do: from nothing, none puts anything in its place at 512 px.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ from glmimage.train.glance import CodeTable, PriorAlone, true_codes
 from glmimage.train.layout import Scene, labels, render
 from glmimage.train.loop import scene_rng
 from glmimage.train.lora import code_losses
+from glmimage.train.probe import probe
+from glmimage.train.recipe import SCHEDULES
 from glmimage.train.release import MINIATURE, build_prior
+from glmimage.train.tokenizer import WEIGHTS, train_tokenizer
 from glmimage.train.world import GRAMMARS, SMALL, TASKED, World, sample_scene
 
 REDUCED = replace(MINIATURE, prior_layers=3, prior_hidden=128, prior_heads=2, prior_kv_heads=1, prior_intermediate=384)
@@ -59,6 +62,13 @@ SEEDS = (0, 1)
 BATCH = 8
 RATE = 2e-3
 SCENES, HELD_OUT = 4096, 96
+OBJECTIVES = {"semantic": WEIGHTS, "reconstruction alone": {"redrawn": sum(WEIGHTS.values())}}
+"""Of the tokenizers of `codes`, at the same weight in all."""
+CODEBOOK_STEPS = 700
+"""Of the tokenizers of `codes`, a third of the recipe's: equal steps, since they are equal in size."""
+TOLD = {"thing", "letter"}
+PROBED = (600, 300)
+"""Scenes that the probe of a tokenizer is fitted to and tried on."""
 PREVIEW_WEIGHT = 3.0
 DRAWN = 48
 """Pictures drawn for each arm of `preview`."""
@@ -155,13 +165,13 @@ def _reduced(stack: Stack, seed: int) -> Any:
     return model
 
 
-def _coded(stack: Stack, scenes: Sequence[Scene], draw: Callable[[Scene], np.ndarray]) -> Tensor:
+def _coded(prior: Any, scenes: Sequence[Scene], draw: Callable[[Scene], np.ndarray]) -> Tensor:
     """Codes of pictures of one size: [scenes, h, w] int64."""
     # Into one tensor: thousands of small ones, each made after much larger ones, keep the allocator from giving those
     # back (4 MB for a picture of 512 px).
     codes = torch.empty(0)
     for index, scene in enumerate(scenes):
-        found = torch.from_numpy(true_codes(stack.prior, draw(scene)))
+        found = torch.from_numpy(true_codes(prior, draw(scene)))
         if not index:
             codes = found.new_empty((len(scenes), *found.shape))
         codes[index] = found
@@ -211,19 +221,29 @@ def _train(
 
 def _codes(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
-    drawn = partial(render, art=art)
-    semantic = _coded(stack, scenes, drawn)
-    count = len(semantic[:SCENES].unique())
-    redrawn = pixel_codes([drawn(scene) for scene in scenes], count, SCENES)
-    arms: dict[str, dict[str, list[float]]] = {}
-    for name, codes in (("semantic", semantic), ("reconstruction", redrawn)):
-        arm = arms[name] = {}
-        data, unseen = _divided(scenes, codes, stack)
-        for seed in SEEDS:
-            model, steps = _train(data, stack, seconds / 4, seed, [1.0])
+    share = seconds / (len(OBJECTIVES) * len(SEEDS))
+    arms: dict[str, dict[str, list[float]]] = {name: {} for name in OBJECTIVES}
+    for seed in SEEDS:
+        for name, arm in arms.items():
+            prior = _reduced(stack, seed)
+            _learn_codes(prior, art, OBJECTIVES[name])
+            told = probe(prior, art, SMALL, *PROBED)
+            data, unseen = _divided(scenes, _coded(prior, scenes, partial(render, art=art)), stack)
+            model, steps = _train(data, stack, share, seed, [1.0])
             _note(arm, model, unseen, steps)
-    about = f"{count} codes in use, nats a code on prompts and scenes never trained on, {_time(seconds / 4)} an arm"
-    return Table("codes", f"{about}, two seeds", arms)
+            for figure in TOLD & told.keys():
+                arm.setdefault(f"{figure} told by a code", []).append(told[figure])
+            arm.setdefault("codes in use", []).append(told["codes_used"])
+    about = f"{CODEBOOK_STEPS} steps a tokenizer; nats a code on prompts and scenes never trained on"
+    return Table("codes", f"{about}, {_time(share)} a prior, two seeds", arms)
+
+
+def _learn_codes(prior: Any, art: Art, objectives: Mapping[str, float]) -> None:
+    """Trains the tokenizer in `prior`."""
+    visual, vqvae = prior.model.visual.requires_grad_(True), prior.model.vqmodel.requires_grad_(True)
+    schedule = replace(SCHEDULES["tokenizer"], steps=CODEBOOK_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        train_tokenizer(visual, vqvae, Path(folder), art, schedule, SMALL, objectives)
 
 
 def _divided(scenes: list[Scene], codes: Tensor, stack: Stack) -> tuple[_Data, _Data]:
@@ -247,38 +267,12 @@ def _note(arm: dict[str, list[float]], model: Any, unseen: _Data, steps: int) ->
         arm.setdefault(figure, []).append(float(value))
 
 
-def pixel_codes(pictures: Sequence[np.ndarray], count: int, learned_from: int, rounds: int = 6) -> Tensor:
-    """Codes of reconstruction alone: the nearest of `count` k-means centres of cells at a quarter of their size.
-
-    The centres are those of the first `learned_from` pictures. Returns [pictures, h, w] int64.
-    """
-    side = CELL // marking.SCALE
-    small = torch.from_numpy(np.stack([marking.shrink(picture) for picture in pictures]))
-    cells = small.unflatten(1, (-1, side)).unflatten(3, (-1, side)).permute(0, 1, 3, 2, 4, 5).flatten(3)
-    flat = cells[:learned_from].flatten(0, 2)
-    # Distinct cells, so that the many of plain ground do not take the centres.
-    distinct = flat.unique(dim=0)
-    generator = torch.Generator().manual_seed(0)
-    centres = distinct[torch.randperm(len(distinct), generator=generator)[:count]].clone()
-    for _ in range(rounds):
-        codes = _nearest(distinct, centres)
-        sums = torch.zeros_like(centres).index_add_(0, codes, distinct)
-        seen = torch.bincount(codes, minlength=len(centres))
-        centres[seen > 0] = sums[seen > 0] / seen[seen > 0, None]
-    return _nearest(cells.flatten(0, 2), centres).view(cells.shape[:3])
-
-
-def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
-    power = (centres**2).sum(1)
-    return torch.cat([(power - 2 * part @ centres.T).argmin(1) for part in vectors.split(4096)])
-
-
 # -- embeddings --------------------------------------------------------------------------------------------------------
 
 
 def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = [*_scenes("train", SCENES, SMALL), *_scenes("evaluate", HELD_OUT, SMALL)]
-    codes = _coded(stack, scenes, partial(render, art=art))
+    codes = _coded(stack.prior, scenes, partial(render, art=art))
     data, unseen = _divided(scenes, codes, stack)
     arms: dict[str, dict[str, list[float]]] = {}
     for name, aligned in (("trained on", 1.0), (f"frozen after {ALIGNED:.0%}", ALIGNED)):
@@ -295,8 +289,8 @@ def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
 
 def _preview(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = _scenes("train", SCENES, FEW_THINGS)
-    target = _coded(stack, scenes, partial(render, art=art))
-    preview = _coded(stack, scenes, lambda scene: _halved(render(scene, art)))
+    target = _coded(stack.prior, scenes, partial(render, art=art))
+    preview = _coded(stack.prior, scenes, lambda scene: _halved(render(scene, art)))
     table = CodeTable.of(stack.prior, art, FEW_THINGS, 400)
     unseen = _scenes("evaluate", DRAWN, FEW_THINGS)
     choices = {

@@ -15,6 +15,7 @@ re-seeded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -204,8 +205,9 @@ def train_tokenizer(
     art: Art,
     schedule: Schedule,
     world: World = SMALL,
+    objectives: Mapping[str, float] = WEIGHTS,
 ) -> Run:
-    """`world`: of square pictures."""
+    """`world`: of square pictures; `objectives`: weight of what a code is to tell, nothing for what is not named."""
     visual.train()
     dim = vqvae.config.embed_dim
     vqvae.quantize.embedding.weight.requires_grad_(False)
@@ -247,8 +249,8 @@ def train_tokenizer(
         target = patches(pixels, visual.config.patch_size).flatten(0, 1)
         losses, hits = reading_losses(said, redrawn, grid, target, weights)
         losses_directly, _ = reading_losses(said_directly, redrawn_directly, grid, target, weights)
-        loss = sum((WEIGHTS[name] * value for name, value in losses.items()), 0.25 * commitment)
-        loss = loss + DIRECT * sum(WEIGHTS[name] * value for name, value in losses_directly.items())
+        loss = sum((share * losses[name] for name, share in objectives.items()), 0.25 * commitment)
+        loss = loss + DIRECT * sum(share * losses_directly[name] for name, share in objectives.items())
         metrics |= {**hits, "redrawn": losses["redrawn"].item()}
         return loss, metrics
 
