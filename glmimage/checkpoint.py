@@ -203,7 +203,7 @@ def read_defaults(folder: Path) -> Defaults:
     data = _object(path)
     known = {field.name: field.type for field in fields(Defaults)}
     for key, value in data.items():
-        kind = {"name": str, "keep": bool}.get(key)
+        kind = {"name": str, "keep": bool, "repeats": bool}.get(key)
         good = isinstance(value, kind) if kind else _is_number(value, whole=key != "guidance")
         if key not in known or not good:
             raise CheckpointError(

@@ -135,7 +135,7 @@ class Engine:
         previews_drawn = yield from self._last(run, run.sketch_out)
         glyphs = yield from self._last(run, run.read_glyphs)
         for index, (seed, preview) in enumerate(zip(sketch_seeds(request), previews_drawn, strict=True)):
-            shown = thumbnail_codes(preview, run.request.size.prior_grid)
+            shown = thumbnail_codes(preview, run.request.size.prior_grid, self.defaults.repeats)
             painted = yield from self._last(run, partial(run.paint, index, shown, glyphs, steps=SKETCH_STEPS))
             image = yield from self._last(run, partial(run.decode, index, painted))
             yield Sketch(image, index, seed, Layout(preview=preview))

@@ -92,13 +92,18 @@ class Size:
         return self.height // PATCH, self.width // PATCH
 
 
+def preview_times(held: Grid, grid: Grid) -> int:
+    """How often a preview `grid` shows each cell of a picture's grid `held` along both axes; 0 where it is coarser."""
+    return min(count // has for count, has in zip(grid, held, strict=True))
+
+
 def preview_cells(held: Grid, grid: Grid) -> tuple[list[int], list[int]]:
     """The row of a grid `held` that each row of `grid` shows, and so its columns: how a preview repeats a picture.
 
     In a finer grid everything comes as often along both axes, and what that leaves over repeats the last row and
     column; a coarser one leaves cells out.
     """
-    times = min(count // has for count, has in zip(grid, held, strict=True))
+    times = preview_times(held, grid)
 
     def axis(has: int, count: int) -> list[int]:
         return [min(index // times, has - 1) if times else index * has // count for index in range(count)]

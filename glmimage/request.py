@@ -47,6 +47,9 @@ class Defaults:
     name: str = ""
     keep: bool = False
     """Whether a cell's code tells all that it shows, so that an edit may keep the pixels of cells that keep theirs."""
+    repeats: bool = False
+    """Whether a preview finer than the picture repeats its codes by whole numbers (`geometry.preview_cells`); else it
+    shows the picture scaled to its grid, as the release's does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

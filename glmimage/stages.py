@@ -25,7 +25,7 @@ from glmimage import latents, preview
 from glmimage.decoder import Conditions, Step, denoise
 from glmimage.errors import RequestError, Stopped
 from glmimage.events import Event, Preview, PriorTokens, Progress, Result, Stage, plain_codes
-from glmimage.geometry import PATCH, PRIOR_CELL, Grid
+from glmimage.geometry import PATCH, PRIOR_CELL, Grid, preview_times
 from glmimage.glyphs import encode_glyphs
 from glmimage.models import Stack
 from glmimage.prior import Draft, generate_prior
@@ -182,8 +182,23 @@ class Run:
                 return drawn
             yield Progress("layout", draft.step, draft.total, first, self.request.count)
             if self.colours and (draft.step % every == 0 or draft.step == draft.total):
-                for index, sketch in enumerate(_sketches(self.colours, draft), first):
+                for index, sketch in enumerate(self._sketches(self.colours, draft), first):
                     yield Preview(sketch, "layout", index)
+
+    def _sketches(self, colours: preview.Palette, draft: Draft) -> Iterator[Image.Image]:
+        """The grid that is growing, over the finished one."""
+        target = self.request.size.prior_grid
+        for codes in draft.codes_BN.tolist():
+            under = None
+            for grid in draft.grids:
+                part, codes = codes[: grid[0] * grid[1]], codes[grid[0] * grid[1] :]
+                rows, columns = picture_of(grid, target, self.stack.defaults.repeats)
+                part = [each for at, each in enumerate(part[: rows * grid[1]]) if at % grid[1] < columns]
+                under = preview.codes_to_picture(colours, part, (rows, columns), under)
+                if not codes:
+                    break
+            assert under is not None
+            yield under
 
     def read_glyphs(self) -> Generator[Event, None, tuple[Tensor, Tensor]]:
         """The quoted strings' embeddings and the empty ones."""
@@ -316,29 +331,24 @@ class Run:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def _sketches(colours: preview.Palette, draft: Draft) -> Iterator[Image.Image]:
-    """The grid that is growing, over the finished one."""
-    for codes in draft.codes_BN.tolist():
-        under = None
-        for grid in draft.grids:
-            part, codes = codes[: grid[0] * grid[1]], codes[grid[0] * grid[1] :]
-            under = preview.codes_to_picture(colours, part, grid, under)
-            if not codes:
-                break
-        assert under is not None
-        yield under
-
-
 def sketch_seeds(request: Request) -> list[int]:
     """The prior's seed for each sketch: a locked one is the first's, as many pictures of one layout are no sketches."""
     first = request.seed if request.layout_seed is None else request.layout_seed
     return [(first + index) % (LARGEST_SEED + 1) for index in range(request.count)]
 
 
-def thumbnail_codes(preview: Codes, grid: Grid) -> NDArray[np.int64]:
+def picture_of(preview: Grid, grid: Grid, repeats: bool) -> Grid:
+    """The part of a preview, from its upper left, that shows the picture of `grid`; `repeats` as in `Defaults`."""
+    times = preview_times(grid, preview) if repeats else 0
+    return (times * grid[0], times * grid[1]) if times else preview
+
+
+def thumbnail_codes(preview: Codes, grid: Grid, repeats: bool) -> NDArray[np.int64]:
     """What a sketch is painted from: the preview's codes, or, where they show a smaller target grid in more cells than
-    it has, one of each cell's."""
+    it has, one of each cell's; `repeats` as in `Defaults`."""
     codes = np.array(preview, dtype=np.int64)
+    rows, columns = picture_of((codes.shape[0], codes.shape[1]), grid, repeats)
+    codes = codes[:rows, :columns]
     for axis, side in enumerate(grid):
         shown = codes.shape[axis]
         if shown > side:

@@ -35,7 +35,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             "codes",
-            {"loss", "loss of stickers", "steps", "thing told by a code", "letter told by a code", "codes in use"},
+            {
+                "loss",
+                "loss of stickers",
+                "steps",
+                "thing told by a code",
+                "letter told by a code",
+                "codes used",
+                "perplexity",
+            },
         ),
         ("preview", {"a sticker in its place", "the right thing in its place", "steps"}),
         ("embeddings", {"loss", "loss of stickers", "steps"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import threading
 import weakref
 from collections import Counter
@@ -20,15 +21,18 @@ from diffusers import GlmImagePipeline
 from diffusers.pipelines.glm_image import pipeline_glm_image as upstream
 from PIL import Image
 
+from app.presets import read_sizes
 from glmimage import flow, latents, stages
 from glmimage.decoder import Conditions, denoise
 from glmimage.engine import Engine
 from glmimage.errors import CheckpointError, GlyphError, PictureError, RequestError, Stopped
-from glmimage.events import Event, Note, Preview, Progress, Result, Sketch
+from glmimage.events import Event, Note, Preview, Progress, Result, Sketch, plain_codes
+from glmimage.geometry import preview_times
 from glmimage.glyphs import encode_glyphs
 from glmimage.references import prepare
-from glmimage.request import Layout, Reference, Region, Request, Sampling
+from glmimage.request import Defaults, Layout, Reference, Region, Request, Sampling
 from glmimage.source import SEAM, read_source
+from glmimage.train.prior import to_preview
 
 if TYPE_CHECKING:
     from glmimage.models import Stack
@@ -267,6 +271,32 @@ def test_a_picked_sketch_becomes_the_picture_of_its_seeds(engine: Engine, locks:
     assert whole.prior.layout.preview == sketches[1].layout.preview
     assert difference(whole.image, plain.image) == 0
     assert (whole.layout_seed, whole.paint_seed) == (first + 1, paint_seed)
+
+
+def test_a_sketch_shows_the_picture_that_a_repeating_preview_holds() -> None:
+    defaults, exact = Defaults(width=256, height=256, min_side=128, max_side=512), 0
+    sizes = read_sizes()
+    for shape, side in itertools.product(sizes.shapes, sizes.sides_for(defaults)):
+        size = shape.fit(side, defaults)
+        rows, columns = size.prior_grid
+        codes = torch.arange(rows * columns).view(rows, columns)
+        preview, _ = to_preview(codes, size.preview_grid)
+        shown = stages.thumbnail_codes(plain_codes(preview.numpy()), size.prior_grid, repeats=True)
+        if preview_times(size.prior_grid, size.preview_grid):
+            assert shown.tolist() == codes.tolist(), size
+            exact += 1
+        else:
+            assert shown.tolist() == preview.tolist(), "a coarser one is painted as it is"
+    assert exact >= 10
+
+
+def test_previews_of_a_repeating_layout_have_the_pictures_shape(engine: Engine) -> None:
+    request = Request(prompt=PROMPT, width=96, height=64, steps=1)
+    repeating = Engine(replace(engine.stack, defaults=replace(engine.defaults, repeats=True)))
+    shapes = {event.image.size for event in repeating.run(request) if isinstance(event, Preview)}
+    assert {width / height for width, height in shapes} == {1.5}
+    shapes = {event.image.size for event in engine.run(request) if isinstance(event, Preview)}
+    assert {width / height for width, height in shapes} == {1.5, 19 / 13}, "of the release all of the preview is shown"
 
 
 def test_sketches_draw_the_preview_alone(engine: Engine) -> None:

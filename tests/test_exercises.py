@@ -32,6 +32,19 @@ def drawn(data: Exercises, count: int = 200) -> Counter[bool]:
     return Counter(bool(data.samples[row].scene.words) for row in rows)
 
 
+def test_processes_that_step_together_take_other_exercises_of_one_kind(work: Path):
+    data = Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: len(each.scene.words), latents=False)
+    kinds = set()
+    for step in range(20):
+        first, second = (
+            data.batch(random.Random(f"{step} {process}"), lambda each: 16, random.Random(step)) for process in range(2)
+        )
+        assert first != second
+        (kind,) = {len(data.samples[row].scene.words) for row in first + second}
+        kinds.add(kind)
+    assert len(kinds) > 1
+
+
 def test_a_shard_that_is_there_is_left_and_a_missing_one_is_made(work: Path, capsys):
     (work / "codes-1-0001.safetensors").unlink()
     before = (work / "codes-1-0000.safetensors").stat().st_mtime_ns

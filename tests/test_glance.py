@@ -10,7 +10,7 @@ from glmimage.train.edits import sample
 from glmimage.train.glance import CodeTable, code_scores, drawn_codes, glance_samples
 from glmimage.train.layout import ALL_CLASSES, LABELS, SQUARE, Scene, Thing, Word, labels
 from glmimage.train.loop import scene_rng
-from glmimage.train.world import FULL, SMALL
+from glmimage.train.world import FULL, SMALL, TASKED
 from tests.stickers import discs
 
 
@@ -112,6 +112,9 @@ def test_the_table_counts_what_stands_in_the_cells(parts, art):
         np.testing.assert_allclose(np.exp(chances).sum(1), 1)
         used = chances[np.unique(codes)]
         assert (used.argmax(1) < ALL_CLASSES[name]).all()
+    told = {(each.task, each.language) for each in glance_samples(TASKED, 2 * len(TASKED.tasks))}
+    assert told == {(task, language) for task in TASKED.tasks for language in ("en", "zh")}
+    assert {each.language for each in glance_samples(TASKED, 3, language="zh")} == {"zh"}
     samples = glance_samples(SMALL, 2)
     report = glance.report(model, parts.processor, samples, SMALL, art)
     assert {"things", "styles", "backgrounds", "text", "cases", "ceilings"} <= set(report)

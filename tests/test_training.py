@@ -152,6 +152,12 @@ def test_a_short_step_leaves_out_what_repeats():
     assert kept.tolist() == [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19]
     # Cells 8 and 16 do not follow what they follow in the full sequence.
     assert told.tolist() == [0, 2, 10, 17, 18, 19]
+    # Where each stands once, no row before the last is left out.
+    _, new = prior_stage.to_preview(torch.arange(4).view(1, 2, 2), (3, 3))
+    kept, told = prior_stage._seen(new, 13, full=False)
+    assert kept.tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11, 12]
+    assert told.tolist() == [0, 1, 3, 4, 10, 11, 12]
+    _, new = prior_stage.to_preview(torch.arange(4).view(1, 2, 2), (4, 4))
     kept, told = prior_stage._seen(new, 20, full=True)
     assert kept.tolist() == told.tolist() == list(range(20))
 
@@ -412,6 +418,12 @@ def test_the_rate_warms_up_holds_and_falls():
     assert schedule.factor(40) == pytest.approx(1.0)
     assert schedule.factor(75) == pytest.approx(0.1 + 0.9 * 0.5)
     assert schedule.factor(100) == pytest.approx(0.1)
+
+
+def test_a_state_of_other_sizes_is_one_sentence(tmp_path: Path):
+    Run("sizes", tmp_path, {"line": nn.Linear(2, 3)}, _schedule(1)).save()
+    with pytest.raises(TrainingError, match=r"sizes\.pt is of a model of other sizes"):
+        Run("sizes", tmp_path, {"line": nn.Linear(2, 4)}, _schedule(1)).resume()
 
 
 def test_the_codebook_starts_on_the_clusters_and_revives_dead_codes():

@@ -104,8 +104,10 @@ def parser() -> argparse.ArgumentParser:
     lora.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
     ablate = commands.add_parser("ablate", help="what single decisions of the recipe are worth, in small")
     ablate.add_argument("name", choices=("codes", "preview", "embeddings", "conditions"))
-    ablate.add_argument("--minutes", type=float, default=20.0, help="of processor time, for all that it trains (20)")
-    ablate.add_argument("--checkpoint", default="miniature", help="whose tokenizer, decoder and prompts it takes")
+    ablate.add_argument(
+        "--minutes", type=float, default=20.0, help="of processor time, for all the priors that it trains (20)"
+    )
+    ablate.add_argument("--checkpoint", default="miniature", help="whose codes, decoder and prompts it takes")
     ablate.add_argument("--output", type=Path, help="folder for NAME.json and NAME.md (ablations in the work folder)")
     probe = commands.add_parser("probe", help="what single codes tell by a linear probe, codes in use, perplexity")
     probe.add_argument("--checkpoint", type=Path, help="a folder (default: what the work folder has learned so far)")
@@ -115,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     glance.add_argument("--cases", type=int, default=100)
     glance.add_argument("--task", help="only this one: text, regions, replace, ...")
     glance.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
+    glance.add_argument("--language", help="of the prompts: en or zh (default: all of the level's)")
     evaluate = commands.add_parser("evaluate", help="scores on prompts that training never saw")
     evaluate.add_argument("--checkpoint", default="miniature")
     evaluate.add_argument("--task", default="all", help="text, regions, edit, style, subjects, or all (the default)")
@@ -183,13 +186,9 @@ def run(arguments: argparse.Namespace) -> int:
         from glmimage.train.world import WORLDS
 
         folder: Path | None = arguments.checkpoint
-        parts = (
-            recipe.parts_of(folder)
-            if folder
-            else recipe.trained_parts(work, arguments.start, arguments.levels or recipe.SHARES)
-        )
+        parts = recipe.parts_of(folder) if folder else recipe.trained_parts(work, arguments.start)
         world, art = WORLDS[arguments.level], load_art(work)
-        samples = glance.glance_samples(world, arguments.cases, arguments.task)
+        samples = glance.glance_samples(world, arguments.cases, arguments.task, arguments.language)
         print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, art)))
         return 0
     if arguments.command == "probe":
@@ -198,11 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
         from glmimage.train.world import WORLDS
 
         start = arguments.checkpoint
-        parts = (
-            recipe.parts_of(start)
-            if start
-            else recipe.trained_parts(work, arguments.start, arguments.levels or recipe.SHARES)
-        )
+        parts = recipe.parts_of(start) if start else recipe.trained_parts(work, arguments.start)
         print(json.dumps(probe(parts.vision_language_encoder, load_art(work), WORLDS[arguments.level])))
         return 0
     if arguments.command == "evaluate":
@@ -296,7 +291,7 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
 
     start: Path | None = arguments.start
     shares = arguments.levels or recipe.SHARES
-    parts = recipe.begun_parts(start, shares)
+    parts = recipe.begun_parts(start)
     stage = arguments.command
     if stage == "exercises":
         return encode_exercises(arguments, work, parts)

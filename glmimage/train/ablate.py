@@ -63,10 +63,10 @@ BATCH = 8
 RATE = 2e-3
 SCENES, HELD_OUT = 4096, 96
 OBJECTIVES = {"semantic": WEIGHTS, "reconstruction alone": {"redrawn": sum(WEIGHTS.values())}}
-"""Of the tokenizers of `codes`, at the same weight in all."""
+"""Of the tokenizers of `codes`, at the same weight in all. In both, cells with nothing but ground weigh little."""
 CODEBOOK_STEPS = 700
 """Of the tokenizers of `codes`, a third of the recipe's: equal steps, since they are equal in size."""
-TOLD = {"thing", "letter"}
+TOLD = ("thing", "letter")
 PROBED = (600, 300)
 """Scenes that the probe of a tokenizer is fitted to and tried on."""
 PREVIEW_WEIGHT = 3.0
@@ -106,7 +106,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def ablate(name: str, stack: Stack, art: Art, minutes: float) -> Table:
-    """Runs one of `ABLATIONS`; `minutes` of processor time for all its training. Raises TrainingError."""
+    """Runs one of `ABLATIONS`; `minutes` of processor time for all its priors. Raises TrainingError."""
     if name not in ABLATIONS:
         raise TrainingError(f"There is no ablation {name!r}; choose one of: {', '.join(ABLATIONS)}.")
     return ABLATIONS[name](stack, art, 60 * minutes)
@@ -231,9 +231,10 @@ def _codes(stack: Stack, art: Art, seconds: float) -> Table:
             data, unseen = _divided(scenes, _coded(prior, scenes, partial(render, art=art)), stack)
             model, steps = _train(data, stack, share, seed, [1.0])
             _note(arm, model, unseen, steps)
-            for figure in TOLD & told.keys():
+            for figure in TOLD:
                 arm.setdefault(f"{figure} told by a code", []).append(told[figure])
-            arm.setdefault("codes in use", []).append(told["codes_used"])
+            for figure in ("codes_used", "perplexity"):
+                arm.setdefault(figure.replace("_", " "), []).append(told[figure])
     about = f"{CODEBOOK_STEPS} steps a tokenizer; nats a code on prompts and scenes never trained on"
     return Table("codes", f"{about}, {_time(share)} a prior, two seeds", arms)
 

@@ -147,11 +147,19 @@ def _windows(asked: Thing) -> list[tuple[tuple[slice, slice], Codes]]:
     return found
 
 
-def glance_samples(world: World, count: int, task: str | None = None) -> list[Sample]:
-    """Exercises with the evaluation's words and frames, the tasks of the world in turn, or one of them."""
+def glance_samples(world: World, count: int, task: str | None = None, language: str | None = None) -> list[Sample]:
+    """Exercises with the evaluation's words and frames: the world's tasks and languages in turn, or one of them."""
     tasks = (task,) if task else tuple(dict.fromkeys(world.tasks))
+    languages = (language,) if language else tuple(dict.fromkeys(world.languages))
     return [
-        sample(scene_rng("evaluate", 2_000_000 + index), world, tasks[index % len(tasks)], held_out=True)
+        sample(
+            scene_rng("evaluate", 2_000_000 + index),
+            world,
+            tasks[index % len(tasks)],
+            held_out=True,
+            # Every task in every language, whatever their numbers have in common.
+            language=languages[index // len(tasks) % len(languages)],
+        )
         for index in range(count)
     ]
 

@@ -59,6 +59,17 @@ class Schedule:
         return warm * (self.floor + (1 - self.floor) * fall)
 
 
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Loads what the state file `path` holds. Raises `TrainingError` where that is of other sizes."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"The state {path} is of a model of other sizes than the one that would go on from it; name the --start"
+            f" that it began from, or another --work folder. ({str(error).splitlines()[-1].strip()})"
+        ) from error
+
+
 def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
     plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
@@ -111,7 +122,7 @@ class Run:
         if not self.state_file.exists():
             return False
         state = torch.load(self.state_file, weights_only=True)
-        self.modules.load_state_dict(state["modules"])
+        load_weights(self.modules, state["modules"], self.state_file)
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             rates = [group["base_lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(stored)

@@ -202,7 +202,7 @@ def train_lora(
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
-        size = rng.choice(items).size
+        size = random.Random(f"kind {run.step}").choice(items).size  # one in all processes, which wait for each other
         kept = _some(known.get(size, ()), round(schedule.batch * PRESERVED), rng)
         chosen = _some(new[size], schedule.batch - len(kept), rng) + kept
         run.batch = {str(index): item.codes for index, item in enumerate(chosen)}

@@ -101,7 +101,7 @@ def _seen(new: Tensor, count: int, *, full: bool) -> tuple[Tensor, Tensor]:
     rows = new.any(dim=1)
     cells = torch.arange(new.numel()).view(new.shape)
     told = new.clone()
-    told[1:, 0] = False
+    told[1:, 0] &= rows[:-1]
     target = torch.arange(new.numel(), count)
     return torch.cat([cells[rows].flatten(), target]), torch.cat([cells[told], target[1:]])
 

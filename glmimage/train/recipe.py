@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glmimage.errors import TrainingError
 from glmimage.models import Stack
 from glmimage.train.layout import SQUARE
-from glmimage.train.loop import Schedule, scene_rng
+from glmimage.train.loop import Schedule, load_weights, scene_rng
 from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, extend_tokenizer, write
 from glmimage.train.world import NAMES_OF, SHIPPED, SMALL, WORLDS, World, caption, describe, sample_scene, spoken
 
@@ -49,13 +49,14 @@ def new_parts(seed: int = 0) -> Parts:
 
 
 @torch.no_grad()
-def learn_languages(parts: Parts, shares: Mapping[int, float]) -> None:
-    """Gives the prior text pieces for the languages of these levels that its tokenizer can only spell byte by byte.
+def learn_languages(parts: Parts) -> None:
+    """Gives the prior text pieces for the languages of the world that its tokenizer can only spell byte by byte.
 
     What they name starts as what names it in English: a prior that knows "cat" need not learn cats again. The rest of
-    them starts as the mean of all text.
+    them starts as the mean of all text. Always those of the highest level, so that a work folder can go on from one
+    level to the next.
     """
-    world, text = WORLDS[max(shares)], parts.vision_language_encoder.config.text_config
+    world, text = WORLDS[max(WORLDS)], parts.vision_language_encoder.config.text_config
     for language in dict.fromkeys(world.languages):
         tokenizer, model = parts.processor.tokenizer, parts.vision_language_encoder.model.language_model
         words = [*chain(*NAMES_OF.get(language, {}).values()), *spoken(replace(world, languages=(language,)))]
@@ -70,7 +71,9 @@ def learn_languages(parts: Parts, shares: Mapping[int, float]) -> None:
         embedding.weight[known:] = before[text.vision_vocab_size :].mean(0)
         told: dict[int, list[Tensor]] = {}
         for english, others in NAMES_OF[language].items():
-            meaning = before[tokenizer(f" {english}", add_special_tokens=False).input_ids].mean(0)
+            # As it stands in captions: words behind a space, marks behind nothing.
+            meant = f" {english}" if english[0].isalnum() else english
+            meaning = before[tokenizer(meant, add_special_tokens=False).input_ids].mean(0)
             for name in others:
                 for piece in tokenizer(name, add_special_tokens=False).input_ids:
                     if piece >= known:
@@ -122,9 +125,8 @@ def load_stage(work: Path, stage: str, modules: Mapping[str, nn.Module], *, need
     weights, average, step = found
     weights = {**weights, **average}
     for name, module in modules.items():
-        module.load_state_dict(
-            {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-        )
+        mine = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        load_weights(module, mine, work / f"{stage}.pt")
     return step
 
 
@@ -145,16 +147,16 @@ def load_tokenizer(work: Path, parts: Parts, *, needed: bool = True) -> None:
     load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel}, needed=needed)
 
 
-def begun_parts(start: Path | None, shares: Mapping[int, float] = SHARES) -> Parts:
-    """What stages begin from: a finished checkpoint or new weights, with text pieces for the levels' languages."""
+def begun_parts(start: Path | None) -> Parts:
+    """What stages begin from: a finished checkpoint or new weights, with text pieces for the world's languages."""
     parts = parts_of(start) if start else new_parts()
-    learn_languages(parts, shares)
+    learn_languages(parts)
     return parts
 
 
-def trained_parts(work: Path, start: Path | None = None, shares: Mapping[int, float] = SHARES) -> Parts:
+def trained_parts(work: Path, start: Path | None = None) -> Parts:
     """Everything that the work folder's stages have learned so far; what did not run there comes from `start`."""
-    parts = begun_parts(start, shares)
+    parts = begun_parts(start)
     load_vae(work, parts, needed=start is None)
     load_tokenizer(work, parts, needed=start is None)
     prior = parts.vision_language_encoder
@@ -185,7 +187,7 @@ def export(
             f"The share {share} is not above 0 and up to 1, or there is nothing to go from; say --start, or leave"
             " --share out."
         )
-    parts = trained_parts(work, start, shares)
+    parts = trained_parts(work, start)
     if not parts.vision_language_encoder.generation_config.do_sample:
         # Painted at temperature 1 and without a nucleus, a good prior looks like a bad one.
         raise TrainingError(
@@ -193,7 +195,7 @@ def export(
             " prior into its vision_language_encoder."
         )
     if start is not None and share < 1:
-        _between(begun_parts(start, shares), parts, share)
+        _between(begun_parts(start), parts, share)
     write(folder, parts, MINIATURE.defaults)
     told = json.dumps(describe(WORLDS[max(shares)]), indent=1, ensure_ascii=False)
     (folder / "world.json").write_text(told + "\n", encoding="utf-8")

@@ -108,6 +108,8 @@ class Sizes:
     guidance: float = 1.5
     keep: bool = False
     """As in `Defaults`: in the sticker world a cell shows what its code says and nothing else."""
+    repeats: bool = False
+    """As in `Defaults`: what `train.prior.to_preview` makes."""
     min_side: int
     max_side: int
 
@@ -135,6 +137,7 @@ class Sizes:
             max_side=self.max_side,
             name=self.name,
             keep=self.keep,
+            repeats=self.repeats,
         )
 
 
@@ -176,6 +179,7 @@ MINIATURE = Sizes(
     side=256,
     steps=20,
     keep=True,
+    repeats=True,
     min_side=128,
     max_side=512,
 )

@@ -255,9 +255,11 @@ def train_tokenizer(
         return loss, metrics
 
     run.train(loss_of, log_every=60)
-    freed, _ = merge_grounds(visual.eval(), vqvae, art, world)
-    print("codes of plain ground merged:", freed, flush=True)
-    run.save()
+    visual.eval()
+    if "ground" in objectives:
+        freed, _ = merge_grounds(visual, vqvae, art, world)
+        print("codes of plain ground merged:", freed, flush=True)
+        run.save()
     vqvae.quantize.embedding.weight.requires_grad_(True)
     return run
 
