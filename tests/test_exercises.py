@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from glmimage.errors import TrainingError
 from glmimage.train import exercises, world
@@ -53,6 +54,21 @@ def test_a_shard_that_is_there_is_left_and_a_missing_one_is_made(work: Path, cap
     data = Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
     assert len(data) == 128
     assert data.stacked_codes([0, 127]).shape == (2, 8, 8)
+
+
+def test_a_shard_of_other_weights_is_made_anew(work: Path, capsys: pytest.CaptureFixture[str]):
+    first, second = (exercises.digest_of(nn.Linear(2, 2)) for _ in range(2))
+    assert first != second
+
+    def encoded(by: str) -> int:
+        write_shards("codes", blank, work, discs(), SMALL, range(2), by)
+        return capsys.readouterr().out.count("encoded")
+
+    capsys.readouterr()
+    (work / "codes-1-0001.safetensors").unlink()
+    assert encoded(first) == 1, "of a shard that does not say it nothing is known"
+    assert encoded(first) == 0
+    assert encoded(second) == 1
 
 
 def test_what_an_exercise_shows_does_not_depend_on_how_it_is_said():

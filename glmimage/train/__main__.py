@@ -253,17 +253,19 @@ def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) ->
 
     first, _, last = arguments.shards.partition(":")
     art, model = load_art(work), parts.vision_language_encoder.model
-    encoders: dict[str, exercises.Encode] = {}
+    encoders: dict[str, tuple[exercises.Encode, str]] = {}
     if arguments.kind in ("latents", "both"):
         recipe.load_vae(work, parts, needed=arguments.start is None)
-        encoders["latents"] = partial(exercises.latents_of, parts.vae)
+        # The half that encodes: the other may be trained on.
+        encoders["latents"] = partial(exercises.latents_of, parts.vae), exercises.digest_of(parts.vae.encoder)
     if arguments.kind in ("codes", "both"):
         recipe.load_tokenizer(work, parts, needed=arguments.start is None)
-        encoders["codes"] = partial(exercises.codes_of, model.visual, model.vqmodel)
-    for kind, encode in encoders.items():
+        of_codes = partial(exercises.codes_of, model.visual, model.vqmodel)
+        encoders["codes"] = of_codes, exercises.digest_of(model.visual, model.vqmodel)
+    for kind, (encode, by) in encoders.items():
         for level in [arguments.level] if arguments.level else sorted(arguments.levels or recipe.SHARES):
             shards = range(int(first or 0), int(last or recipe.SHARDS[kind][level]))
-            exercises.write_shards(kind, encode, work, art, WORLDS[level], shards)
+            exercises.write_shards(kind, encode, work, art, WORLDS[level], shards, by)
     return 0
 
 

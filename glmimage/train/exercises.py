@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel, GlmImageVQVAE
 
 from glmimage.errors import TrainingError
@@ -66,11 +66,21 @@ def pictures_of(each: Sample) -> tuple[Scene, ...]:
     return each.scene, *each.references
 
 
-def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, shards: range) -> None:
-    """Encodes the shards of a kind ("latents" or "codes") that are not there, or are of exercises drawn otherwise."""
+def digest_of(*modules: nn.Module) -> str:
+    """Tells weights from others."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for weight in module.state_dict().values():
+            digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, shards: range, by: str = "") -> None:
+    """Encodes the shards of a kind ("latents" or "codes") that are not there, are of exercises drawn otherwise, or were
+    encoded by other weights than those of the digest `by`."""
     for number in shards:
         path = work / f"{kind}-{world.level}-{number:04d}.safetensors"
-        if path.exists() and _is_current(path, world, number):
+        if path.exists() and _is_current(path, world, number, by):
             continue
         tensors: dict[str, Tensor] = {}
         for start in range(0, SHARD, _CHUNK):
@@ -82,7 +92,7 @@ def write_shards(kind: str, encode: Encode, work: Path, art: Art, world: World, 
                 encoded = encode([render(scene, art) for _, scene in alike])
                 # Cloned: a view would keep the whole batch.
                 tensors |= {name: part.clone() for (name, _), part in zip(alike, encoded, strict=True)}
-        store(tensors, path, {"drawn": _drawn(world, number)})
+        store(tensors, path, {"drawn": _drawn(world, number), "by": by})
         print(f"encoded {path.name}", flush=True)
 
 
@@ -92,10 +102,12 @@ def _drawn(world: World, number: int) -> str:
     return hashlib.sha256(repr(first).encode()).hexdigest()
 
 
-def _is_current(path: Path, world: World, number: int) -> bool:
-    """Whether a shard's codes or latents are of the exercises that the world draws now."""
+def _is_current(path: Path, world: World, number: int, by: str = "") -> bool:
+    """Whether a shard's codes or latents are of the exercises that the world draws now, and, where both say it, of the
+    same weights."""
     with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get("drawn") == _drawn(world, number)
+        about = file.metadata() or {}
+    return about.get("drawn") == _drawn(world, number) and (not by or (about.get("by") or by) == by)
 
 
 def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
