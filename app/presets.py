@@ -62,9 +62,13 @@ class Sizes:
         return next((shape for shape in self.shapes if shape.label == label), self.shapes[0])
 
     def sides_for(self, defaults: Defaults) -> tuple[int, ...]:
-        """The sides that the checkpoint can make, its own default among them."""
+        """The sides that the checkpoint learned, its own default among them."""
         default = default_side(defaults)
-        able = {side for side in self.sides if defaults.min_side <= side <= defaults.max_side}
+        able = {
+            side
+            for side in self.sides
+            if defaults.min_side <= side <= defaults.max_side and side**2 <= defaults.max_pixels
+        }
         return tuple(sorted(able | {default}))
 
     def nearest(self, size: Size, defaults: Defaults) -> tuple[Shape, int]:

@@ -102,7 +102,7 @@ class Engine:
         if request.follows_source:
             size = references[0].size
             run.request = replace(request, width=size.width, height=size.height).resolve(self.defaults)
-        yield from _snapped(request, run.request)
+        yield from _sized(request, run.request, self.defaults)
         alike = bool(references) and references[0].size == run.request.size
         keeps = run.request.keep and request.task == "edit" and alike
         held = request.mask or request.content or keeps
@@ -131,7 +131,7 @@ class Engine:
         if request.references:
             raise RequestError("With reference pictures the model draws no sketch first; generate at once instead.")
         run = yield from self._begin(request, stop, previews)
-        yield from _snapped(request, run.request)
+        yield from _sized(request, run.request, self.defaults)
         previews_drawn = yield from self._last(run, run.sketch_out)
         glyphs = yield from self._last(run, run.read_glyphs)
         for index, (seed, preview) in enumerate(zip(sketch_seeds(request), previews_drawn, strict=True)):
@@ -173,9 +173,15 @@ class Engine:
             raise too_little(run.stage) from error
 
 
-def _snapped(asked: Request, wanted: Request) -> Iterator[Event]:
+def _sized(asked: Request, wanted: Request, defaults: Defaults) -> Iterator[Event]:
+    """Says what became of a size, and where the model never learned such large ones."""
     sides = [(asked.width, wanted.width), (asked.height, wanted.height)]
     if any(side is not None and side != snapped for side, snapped in sides):
         given = "x".join(str(snapped if side is None else side) for side, snapped in sides)
         why = "the picture keeps its first reference's" if asked.follows_source else "sides are multiples of 32 pixels"
         yield Note(f"The size {given} became {wanted.size}, because {why}.")
+    if wanted.size.width * wanted.size.height > defaults.max_pixels:
+        yield Note(
+            f"{defaults.name} was trained for pictures of up to {defaults.max_pixels:,} pixels, and {wanted.size} has"
+            " more: expect broken things; choose a smaller size."
+        )

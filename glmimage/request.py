@@ -44,6 +44,8 @@ class Defaults:
     guidance: float = 1.5
     min_side: int = 256
     max_side: int = 2048
+    max_pixels: int = 2048 * 2048
+    """Of the largest pictures that it was trained for; larger ones are painted, with a note."""
     name: str = ""
     keep: bool = False
     """Whether a cell's code tells all that it shows, so that an edit may keep the pixels of cells that keep theirs."""

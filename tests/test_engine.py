@@ -299,6 +299,14 @@ def test_previews_of_a_repeating_layout_have_the_pictures_shape(engine: Engine) 
     assert {width / height for width, height in shapes} == {1.5, 19 / 13}, "of the release all of the preview is shown"
 
 
+def test_a_size_that_was_never_learned_is_painted_with_a_note(engine: Engine) -> None:
+    learned = Engine(replace(engine.stack, defaults=replace(engine.defaults, max_pixels=64 * 64)))
+    for height, notes in ((64, 0), (96, 1)):
+        events = list(learned.run(Request(prompt=PROMPT, width=64, height=height, steps=1)))
+        assert len(results(iter(events))) == 1
+        assert sum(isinstance(event, Note) and "expect broken things" in event.text for event in events) == notes
+
+
 def test_sketches_draw_the_preview_alone(engine: Engine) -> None:
     request = Request(prompt=PROMPT, width=64, height=64, steps=2, count=2)
     progress = [event for event in engine.sketch(request) if isinstance(event, Progress)]

@@ -43,7 +43,7 @@ SPEAKERS = {
     "app/library.py": ("_open",),
     "app/run.py": ("_sentence",),
     "glmimage/tasks.py": ("find_subjects",),
-    "glmimage/engine.py": ("_snapped",),
+    "glmimage/engine.py": ("_sized",),
     "glmimage/proofread.py": ("_better",),
     "glmimage/workshop.py": ("fit", "retreat"),
 }

@@ -108,6 +108,8 @@ _SIZES = {
     ),
     "this checkpoint": "此模型",
     "The size {given} became {size}, because {why}.": "尺寸 {given} 已改为 {size}，因为{why}。",
+    "{name} was trained for pictures of up to {count} pixels, and {size} has more: expect broken things; choose a"
+    " smaller size.": "{name} 只学过不超过 {count} 像素的图像，而 {size} 更大：画面可能残缺，请选择更小的尺寸。",
     "the picture keeps its first reference's": "图片沿用第一张参考图的尺寸",
     "sides are multiples of 32 pixels": "边长须为 32 像素的倍数",
 }

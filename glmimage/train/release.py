@@ -112,6 +112,7 @@ class Sizes:
     """As in `Defaults`: what `train.prior.to_preview` makes."""
     min_side: int
     max_side: int
+    max_pixels: int = 512 * 512
 
     @property
     def image_start(self) -> int:
@@ -135,6 +136,7 @@ class Sizes:
             guidance=self.guidance,
             min_side=self.min_side,
             max_side=self.max_side,
+            max_pixels=self.max_pixels,
             name=self.name,
             keep=self.keep,
             repeats=self.repeats,
@@ -182,6 +184,7 @@ MINIATURE = Sizes(
     repeats=True,
     min_side=128,
     max_side=512,
+    max_pixels=384 * 256,
 )
 
 TINY = Sizes(
