@@ -12,6 +12,7 @@ Follows transformers' `smart_resize` and `GlmImageModel.get_image_features` / `g
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -104,13 +105,24 @@ def sizes(stack: Stack, references: Sequence[Reference]) -> tuple[Size, ...]:
 
 
 def fit(picture: Image.Image, stack: Stack, name: str = "picture") -> Image.Image:
-    """The picture at 32 pixels for each code of the grid that the checkpoint's image processor gives it."""
+    """The picture at 32 pixels for each code of the grid that the checkpoint's image processor gives it.
+
+    Where that lets through more than the checkpoint learned, a larger picture gets as many pixels as its own have.
+    """
     size = _fitted(picture.size, stack, name)
     wanted = size.width, size.height
     return picture if picture.size == wanted else picture.resize(wanted, Image.Resampling.BICUBIC)
 
 
 def _fitted(size: tuple[int, int], stack: Stack, name: str) -> Size:
+    own, fitted = stack.defaults, _processed(size, stack, name)
+    if stack.processor.image_processor.size.longest_edge > own.max_pixels < fitted.width * fitted.height:
+        share = math.sqrt(own.width * own.height / (size[0] * size[1]))
+        fitted = _processed((round(share * size[0]), round(share * size[1])), stack, name)
+    return fitted
+
+
+def _processed(size: tuple[int, int], stack: Stack, name: str) -> Size:
     limits = stack.processor.image_processor.size
     width, height = size
     for _ in range(4):

@@ -34,14 +34,15 @@ def fingerprint(stack: Stack) -> str:
     """16 hexadecimal digits that differ wherever a picture's codes or latents could.
 
     Over the weights that encode pictures (vision tower, quantizer, VAE): each tensor's name, type, shape and a few of
-    its bytes, read from the files; and over the image processor, the dtype and the kinds of layers in memory, which
+    its bytes, read from the files; and over what fits pictures, the dtype and the kinds of layers in memory, which
     tell how it is quantized. Computed once a stack, in milliseconds; the rest of the checkpoint does not count.
     """
     kept = stack.kept.get("fingerprint")
     if not isinstance(kept, str):
         digest = hashlib.sha256()
         layers = sorted({type(module).__name__ for module in stack.prior.model.visual.modules()})
-        digest.update(f"{stack.dtype} {layers} {stack.processor.image_processor.to_json_string()}".encode())
+        fitted = f"{stack.processor.image_processor.to_json_string()} {stack.defaults.max_pixels}"
+        digest.update(f"{stack.dtype} {layers} {fitted}".encode())
         for folder, prefixes in (
             (stack.folder / quantize.FOLDERS["prior"], ("model.visual.", "model.vqmodel.")),
             (stack.folder / "vae", ("",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 
 from glmimage import references
 from glmimage.errors import PictureError
+from glmimage.geometry import Size
 from glmimage.models import Stack
-from glmimage.references import encode_codes, fit, prepare
+from glmimage.references import encode_codes, fit, prepare, sizes
 from glmimage.request import Reference
 from tests.test_prompting import noise_picture
 
@@ -57,6 +59,18 @@ def test_one_resize_for_both_encoders(tiny_stack: Stack, tmp_path: Path, size: t
 def test_a_picture_that_fits_is_not_touched(tiny_stack: Stack) -> None:
     picture = noise_picture(96, 128)
     assert fit(picture, tiny_stack) is picture
+
+
+def test_a_picture_larger_than_was_learned_gets_the_checkpoints_own_number_of_pixels(
+    tiny_stack: Stack, tmp_path: Path
+) -> None:
+    learned = replace(tiny_stack, defaults=replace(tiny_stack.defaults, max_pixels=96 * 64))
+    for given, wanted in (((64, 64), (64, 64)), ((96, 64), (96, 64)), ((320, 320), (64, 64))):
+        picture = Image.new("RGB", given)
+        picture.save(tmp_path / "given.png")
+        assert fit(picture, learned).size == wanted
+        assert sizes(learned, [Reference(path=str(tmp_path / "given.png"))]) == (Size(*wanted),)
+    assert fit(Image.new("RGB", (320, 320)), tiny_stack).size == (320, 320)
 
 
 def test_kept_by_content(tiny_stack: Stack, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def _is_current(path: Path, world: World, number: int, by: str = "") -> bool:
     same weights."""
     with safe_open(path, "pt") as file:
         about = file.metadata() or {}
-    return about.get("drawn") == _drawn(world, number) and (not by or (about.get("by") or by) == by)
+    said = about.get("by", "")
+    return about.get("drawn") == _drawn(world, number) and ("" in (by, said) or by == said)
 
 
 def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
