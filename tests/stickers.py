@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from glmimage.train.art import LARGE_CELLS, STICKER_CELLS, STYLES, THINGS, Art, character_tiles, letter_tiles
+from glmimage.train.art import STICKER_CELLS, STYLES, THINGS, Art, character_tiles, letter_tiles
 
 
 def discs() -> Art:
     """One plain disc a thing, style and size, each of another colour; the letters are the real ones."""
     stickers = {}
-    sizes = (*STICKER_CELLS, LARGE_CELLS)
-    for index, (thing, style, cells) in enumerate((t, s, c) for t in THINGS for s in STYLES for c in sizes):
+    for index, (thing, style, cells) in enumerate((t, s, c) for t in THINGS for s in STYLES for c in STICKER_CELLS):
         side = cells * 32
         rows, cols = np.mgrid[:side, :side]
         sticker = np.zeros((side, side, 4), dtype=np.uint8)

@@ -30,7 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, lambda *rest: {})
 
 
-@pytest.mark.parametrize(("levels", "known"), [("1:0.5,2", 2), ("1:0.2,3:0.8", 3)])
+@pytest.mark.parametrize(("levels", "known"), [("1:0.5,3", 3), ("1:0.2,4:0.8", 4)])
 def test_every_stage_is_one_command(small: None, tmp_path: Path, levels: str, known: int):
     def run(*words: str) -> None:
         assert main(["--work", str(tmp_path), "--threads", "1", "--levels", levels, *words]) == 0
@@ -65,8 +65,8 @@ def test_a_language_that_comes_later_begins_with_what_english_knows():
     assert parts.vision_language_encoder.model.language_model.embed_tokens.weight is after
 
 
-@pytest.mark.parametrize("levels", ["4", "1:x", "", "2:0", "1:-1"])
+@pytest.mark.parametrize("levels", ["5", "1:x", "", "2:0", "1:-1"])
 def test_levels_that_are_none_are_refused(levels: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--levels", levels, "prior"])
-    assert "names no levels of the world (1, 2, 3)" in capsys.readouterr().err
+    assert "names no levels of the world (1, 2, 3, 4)" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import errno
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,14 @@ from glmimage.glyphs import encode_glyphs
 from glmimage.prior import positions
 from glmimage.prompting import prompt_ids
 from glmimage.train import decoder as decoder_stage
-from glmimage.train import loop, recipe, release, tokenizer, vae
+from glmimage.train import exercises, loop, recipe, release, tokenizer, vae
 from glmimage.train import prior as prior_stage
 from glmimage.train.__main__ import main
 from glmimage.train.edits import Sample
+from glmimage.train.exercises import Exercises, write_shards
 from glmimage.train.layout import Scene, Thing, Word
 from glmimage.train.loop import Run, Schedule
+from glmimage.train.world import SMALL, WORLDS
 from tests.stickers import discs
 
 
@@ -203,6 +206,53 @@ def test_misspelling_moves_whole_letters_of_the_word():
     assert set(made[0, 3, 2:7].tolist()) < set(codes[0, 3, 2:7].tolist())
     wordless = torch.zeros_like(lettering)
     assert torch.equal(decoder_stage.misspelled(codes, wordless, [True, True], generator), codes)
+
+
+def test_a_strip_is_cut_from_all_that_a_picture_has(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "SHARD", 32)
+    numbered = torch.arange(64).view(1, 8, 8)
+    wide = numbered.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].expand(-1, 16, -1, -1)
+    for kind, each in (("codes", numbered.to(torch.int16)), ("latents", wide.float())):
+        write_shards(
+            kind,
+            lambda pictures, each=each: each.repeat_interleave(len(pictures), 0),
+            tmp_path,
+            discs(),
+            SMALL,
+            range(1),
+        )
+    data = decoder_stage.DecoderData(
+        Exercises(tmp_path, {1: 1.0}, WORLDS, decoder_stage.alike, latents=True), parts.vae
+    )
+    heights = set()
+    for step in range(8):
+        drawn = random.Random(step), random.Random(f"kind {step}"), torch.Generator().manual_seed(step)
+        batch = decoder_stage._strips(data, *drawn, 8)
+        heights.add(high := batch.codes.shape[1])
+        assert batch.whole == (32, 32)
+        assert batch.clean.shape == (len(batch.codes), 16, 4 * high, 32)
+        # As many cells as eight pictures have, less those without a word.
+        assert 8 * 64 // 4 < batch.codes.numel() <= 8 * 64
+        raw = (batch.clean[:, :1, ::4, ::4] * data.spread[:, :1] + data.mean[:, :1]).round().long()[:, 0]
+        plain = batch.letters == 0
+        assert torch.equal(raw[plain], batch.codes[plain])
+        assert (batch.shown[plain] == 1).all()
+        words = (batch.letters > 0).sum((1, 2)).tolist()
+        assert all(count in {2 * len(text) for text in texts} for count, texts in zip(words, batch.texts, strict=True))
+    assert heights == set(decoder_stage.STRIP_ROWS)
+
+
+def test_longer_exercises_come_in_fewer():
+    def length(rows: int, cols: int, *references: Scene) -> int:
+        scene = Scene("white", (), (), (rows, cols))
+        return prior_stage._length(Sample(task="text", language="en", prompt="", references=references, scene=scene))
+
+    assert length(8, 8) == 64 + 128
+    assert length(16, 16) == 256 + 256
+    assert length(16, 16, Scene("white", (), (), (16, 16)), Scene("white", ())) == 256 + 256 + 64
+    assert decoder_stage._count(20, 64) == 20
+    assert decoder_stage._count(20, 256) == 5
+    assert decoder_stage._count(4, 256) == 2
 
 
 def test_padding_after_a_sequence_changes_nothing(parts):

@@ -139,7 +139,7 @@ def full_scenes(split: str, count: int = 300) -> list[world.Scene]:
     return [world.sample_scene(scene_rng(split, index), held_out, world=world.FULL) for index in range(count)]
 
 
-def test_the_third_level_has_everything():
+def test_the_last_level_has_everything():
     scenes = full_scenes("train", 1500)
     assert {scene.grid for scene in scenes} == set(world.FULL.grids)
     assert {thing.kind for scene in scenes for thing in scene.things} == set(THINGS)
@@ -155,7 +155,7 @@ def test_the_third_level_has_everything():
         assert 192 <= min(rows, cols) * 32 <= max(rows, cols) * 32 <= 512
 
 
-def test_the_third_level_is_snapped_readable_and_free_of_overlaps():
+def test_the_last_level_is_snapped_readable_and_free_of_overlaps():
     for scene in full_scenes("train") + full_scenes("evaluate"):
         cells = sum(taken([item], scene.grid).astype(int) for item in (*scene.things, *scene.words))
         assert cells.max() == 1
@@ -170,7 +170,7 @@ def test_the_third_level_is_snapped_readable_and_free_of_overlaps():
                 assert 0 <= word.box[1] < word.box[3] <= 1
 
 
-def test_labels_of_the_third_level_say_what_is_drawn(art):
+def test_labels_of_the_last_level_say_what_is_drawn(art):
     for scene in full_scenes("train", 60):
         picture, grid = world.render(scene, art), world.labels(scene)
         rows, cols = scene.grid
@@ -213,11 +213,12 @@ def test_greetings_of_the_evaluation_are_made_of_characters_that_training_writes
 
 
 def test_each_level_describes_itself():
-    first, second, third = (world.describe(each) for each in (world.SMALL, world.TASKED, world.FULL))
+    first, second, third, last = (world.describe(each) for each in world.WORLDS.values())
     assert world.describe() == world.describe(world.SHIPPED)
-    assert len(first["things"]) == len(second["things"]) == 33
-    assert len(third["things"]) == 49
+    assert len(first["things"]) == len(second["things"]) == len(third["things"]) == 33
+    assert len(last["things"]) == 49
     assert first["languages"] == ["en"]
-    assert second["languages"] == third["languages"] == ["en", "zh"]
+    assert second["languages"] == third["languages"] == last["languages"] == ["en", "zh"]
     assert "256x256" in second["sizes"]
-    assert set(first) < set(second) < set(third)
+    assert "512x512" in third["sizes"]
+    assert set(first) < set(second) == set(third) < set(last)

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--levels",
         type=levels,
         metavar="LEVEL:SHARE,...",
-        help="levels of the world that the stages learn, and how much of each (default: 1:0.35,2:0.65)",
+        help="levels of the world that the stages learn, and how much of each (default: 1:0.2,2:0.4,3:0.4)",
     )
     commands = root.add_subparsers(dest="command", required=True)
     for stage in STAGES:
@@ -85,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     world.add_argument("--style", help="with --thing: the thing alone, in this style")
     world.add_argument("--split", default="train", choices=("train", "evaluate"))
     world.add_argument(
-        "--level", type=int, default=3, choices=(1, 2, 3), help="2: what the shipped weights learned from"
+        "--level",
+        type=int,
+        default=max(WORLDS),
+        choices=tuple(WORLDS),
+        help=f"{SHIPPED.level}: what the shipped weights learned from",
     )
     world.add_argument("--task", help="only this one: text, regions, replace, remove, ...")
     world.add_argument("--language", help="only this one: en or zh")

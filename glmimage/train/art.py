@@ -89,10 +89,8 @@ THINGS: Mapping[str, str] = {
 """Thing -> icon name, the same in all four sets."""
 
 STICKER_CELLS = (2, 3, 4)
-"""Sides of a sticker, small to big."""
-LARGE_CELLS = 6
-"""Of the biggest in pictures of `LARGE_GRID` cells a side and more, where stickers have 3, 4 or 6."""
-LARGE_GRID = 12
+"""Sides of a sticker, small to big, in pictures of every size: codes then are the same in all of them, and what was
+learned of small pictures holds in large ones."""
 FONT_SIZE = 50
 """At 50 px the fixed pitch of DejaVu Sans Mono Bold is 30 px: one letter fills its 32 px column."""
 BASELINE = 46
@@ -220,9 +218,7 @@ def load_art(work: Path, packages: Path | None = None) -> Art:
     Raises `TrainingError` with the remedy where the icon packages or the Chinese font are not installed.
     """
     cache = work / "art.npz"
-    keys = [
-        f"{thing}|{style}|{cells}" for thing in THINGS for style in STYLES for cells in (*STICKER_CELLS, LARGE_CELLS)
-    ]
+    keys = [f"{thing}|{style}|{cells}" for thing in THINGS for style in STYLES for cells in STICKER_CELLS]
     letters = letter_tiles() | character_tiles()
     stored = _stored(cache)
     if missing := [key for key in keys if key not in stored]:

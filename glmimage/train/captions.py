@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from glmimage.prompting import region_words
+from glmimage.train.art import STICKER_CELLS
 from glmimage.train.grounds import ABOVE, LANDSCAPES, halves
-from glmimage.train.layout import Scene, Thing, Word, region_of, sticker_sizes
+from glmimage.train.layout import Scene, Thing, Word, region_of
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "cat": ("cat", "kitten", "cat"),
@@ -198,7 +199,7 @@ BACKDROPS: Mapping[str, Sequence[str]] = {
 
 def size_of(thing: Thing) -> int:
     """0 small, 1 middling, 2 big."""
-    return sticker_sizes(thing.grid).index(thing.cells)
+    return STICKER_CELLS.index(thing.cells)
 
 
 class Grammar:

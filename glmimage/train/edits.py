@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glmimage.errors import TrainingError
-from glmimage.train.art import CELL, STYLES, Art
+from glmimage.train.art import CELL, STICKER_CELLS, STYLES, Art
 from glmimage.train.grounds import GROUNDS, contrasting
 from glmimage.train.instructions import HELD_OUT_INSTRUCTIONS, INSTRUCTIONS
-from glmimage.train.layout import SQUARE, Scene, Thing, Word, cells_in, labels, render, sticker_sizes, taken
+from glmimage.train.layout import Scene, Thing, Word, cells_in, labels, render, taken
 from glmimage.train.words import columns
 from glmimage.train.world import FULL, GRAMMARS, World, free_spots, one_of, sample_ground, sample_scene, text_for
 
@@ -128,7 +128,7 @@ def _remove(draft: _Draft) -> Draw | None:
 def _add(draft: _Draft) -> Draw | None:
     rng, before = draft.rng, draft.scene()
     used = taken((*before.things, *before.words), before.grid)
-    cells = rng.choices(sticker_sizes(before.grid), (3, 7, 2))[0]
+    cells = rng.choices(STICKER_CELLS, (3, 7, 2))[0]
     spots = free_spots(cells, used, {thing.place for thing in before.things})
     if len(before.things) > 2 or not spots:
         return None
@@ -213,7 +213,7 @@ def _subjects(draft: _Draft) -> Draw | None:
 
 def _portrait(thing: Thing, rng: random.Random) -> Scene:
     """A sticker alone on a plain ground."""
-    cells = rng.choices(sticker_sizes(SQUARE), (1, 3, 6))[0]
+    cells = rng.choices(STICKER_CELLS, (1, 3, 6))[0]
     at = rng.choice(((8 - cells) // 2, (9 - cells) // 2))
     return Scene(rng.choice(tuple(GROUNDS)), (Thing(thing.kind, thing.style, at, at, cells),))
 

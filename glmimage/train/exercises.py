@@ -24,13 +24,15 @@ from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel
 from glmimage.errors import TrainingError
 from glmimage.train.art import Art
 from glmimage.train.edits import Sample, sample
-from glmimage.train.layout import Scene, render
+from glmimage.train.layout import SQUARE, Scene, render
 from glmimage.train.loop import scene_rng, store
 from glmimage.train.tokenizer import encode, halve, to_pixels
 from glmimage.train.world import GRAMMARS, World
 
 SHARD = 1024
 _CHUNK = 32
+CELLS = SQUARE[0] * SQUARE[1]
+"""Of the usual picture: what a batch holds is counted in such pictures."""
 FEWEST = 8
 """Exercises that must be alike for batches to be made of them."""
 Encode = Callable[[list[np.ndarray]], Tensor]

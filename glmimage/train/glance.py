@@ -23,9 +23,9 @@ from glmimage.geometry import Size
 from glmimage.models import Stack
 from glmimage.prior import generate_prior
 from glmimage.prompting import prompt_ids
-from glmimage.train.art import CELL, Art
+from glmimage.train.art import CELL, STICKER_CELLS, Art
 from glmimage.train.edits import WHOLE, Sample, sample
-from glmimage.train.layout import ALL_CLASSES, LABELS, Scene, Thing, Word, labels, render, sticker_sizes, taken
+from glmimage.train.layout import ALL_CLASSES, LABELS, Scene, Thing, Word, labels, render, taken
 from glmimage.train.loop import scene_rng
 from glmimage.train.tokenizer import encode, halve, to_pixels
 from glmimage.train.words import CHARACTERS, LETTERS, columns
@@ -137,7 +137,7 @@ def _windows(asked: Thing) -> list[tuple[tuple[slice, slice], Codes]]:
     """Every square of a sticker's size whose middle lies at the place of `asked`, and the parts in it."""
     rows, cols = asked.grid
     found = []
-    for cells in sticker_sizes(asked.grid):
+    for cells in STICKER_CELLS:
         for row in range(rows - cells + 1):
             for col in range(cols - cells + 1):
                 thing = Thing(asked.kind, asked.style, row, col, cells, asked.grid)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glmimage.geometry import Grid, Size
 from glmimage.prompting import first_cell, place_of
 from glmimage.request import Region
-from glmimage.train.art import CELL, LARGE_CELLS, LARGE_GRID, STICKER_CELLS, STYLES, THINGS, Art
+from glmimage.train.art import CELL, STICKER_CELLS, STYLES, THINGS, Art
 from glmimage.train.grounds import GROUNDS, INKS, TILES, paint, tiles_of
 from glmimage.train.words import CHARACTERS, LETTERS, columns
 
@@ -31,11 +31,6 @@ LINE_ROWS = {"top": 0, "centre": 3, "bottom": 6}
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the picture, as `Region.box`."""
-
-
-def sticker_sizes(grid: Grid) -> tuple[int, int, int]:
-    """Cells a side of a small, a middling and a big sticker."""
-    return (*STICKER_CELLS[1:], LARGE_CELLS) if min(grid) >= LARGE_GRID else STICKER_CELLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +166,7 @@ def paste(canvas: NDArray[np.uint8], rgba: NDArray[np.uint8], top: int, left: in
 
 LABELS = ("thing", "style", "part", "letter", "ink", "ground")
 """Class 0 of every label but `ground` is "nothing of the kind here"."""
-_SIZES = (*STICKER_CELLS, LARGE_CELLS)
-_PART_BASE = {cells: 1 + sum(c * c for c in _SIZES if c < cells) for cells in _SIZES}
+_PART_BASE = {cells: 1 + sum(c * c for c in STICKER_CELLS if c < cells) for cells in STICKER_CELLS}
 _THING_ID = {kind: 1 + index for index, kind in enumerate(THINGS)}
 _STYLE_ID = {style: 1 + index for index, style in enumerate(STYLES)}
 _INK_ID = {ink: 1 + index for index, ink in enumerate(INKS)}
@@ -183,7 +177,7 @@ _LETTER_ID = {letter: 1 + 2 * index for index, letter in enumerate(LETTERS)} | {
 ALL_CLASSES: Mapping[str, int] = {
     "thing": len(THINGS) + 1,
     "style": len(STYLES) + 1,
-    "part": 1 + sum(cells * cells for cells in _SIZES),
+    "part": 1 + sum(cells * cells for cells in STICKER_CELLS),
     "letter": 1 + 2 * len(LETTERS) + 4 * len(CHARACTERS),
     "ink": len(INKS) + 1,
     "ground": TILES,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import torch
 from accelerate import PartialState
@@ -146,7 +147,7 @@ class Run:
 
     def train(self, loss_of: LossOf, *, log_every: int = 20, save_seconds: float = 180.0) -> None:
         """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""
-        sums: dict[str, float] = {}
+        sums: dict[str, list[float]] = {}
         saved = logged = time.monotonic()
         since = self.step
         parameters = [p for p in self.modules.parameters() if p.requires_grad]
@@ -171,13 +172,12 @@ class Run:
             self.step += 1
             self._follow()
             for key, value in {"loss": loss.item(), **metrics}.items():
-                sums[key] = sums.get(key, 0.0) + value
+                sums.setdefault(key, []).append(value)
             if self.step % log_every == 0:
                 now = time.monotonic()
-                # Fewer steps than usual where the run went on in between.
-                steps = self.step - since
-                row = {key: value / steps for key, value in sums.items()}
-                self._log({"step": self.step, **row, "seconds_per_step": (now - logged) / steps})
+                # Each over the steps that had it. (Fewer steps than usual where the run went on in between.)
+                row = {key: mean(values) for key, values in sums.items()}
+                self._log({"step": self.step, **row, "seconds_per_step": (now - logged) / (self.step - since)})
                 sums, logged, since = {}, now, self.step
             if time.monotonic() - saved > save_seconds:
                 self.save()

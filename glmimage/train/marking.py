@@ -23,9 +23,9 @@ from PIL import Image
 from glmimage.errors import TrainingError
 from glmimage.geometry import Grid
 from glmimage.train import grounds
-from glmimage.train.art import CELL, Art
+from glmimage.train.art import CELL, STICKER_CELLS, Art
 from glmimage.train.edits import Sample
-from glmimage.train.layout import Scene, Thing, Word, render, sticker_sizes, taken
+from glmimage.train.layout import Scene, Thing, Word, render, taken
 from glmimage.train.words import LETTERS
 from glmimage.train.world import SHIPPED, World
 
@@ -55,8 +55,7 @@ class Marker:
     def __init__(self, art: Art, world: World = SHIPPED, threads: int = 0) -> None:
         """threads: of the OCR; 0 leaves the choice to it."""
         self.art, self.world = art, world
-        sizes = {cells for grid in world.grids for cells in sticker_sizes(grid)}
-        self.stickers = {cells: _Stickers.of(art, world, cells) for cells in sizes}
+        self.stickers = {cells: _Stickers.of(art, world, cells) for cells in STICKER_CELLS}
         self.reader = _reader(threads)
 
     def mark(self, picture: Picture, sample: Sample) -> Marks:
@@ -122,7 +121,7 @@ class Marker:
         """
         small, ground = shrink(picture), _bare(scene.ground, scene.grid)
         best, answer = NOTHING, ("", "")
-        for cells in sticker_sizes(scene.grid):
+        for cells in STICKER_CELLS:
             spots = _spots(asked, cells)
             windows, grounds_there = (np.stack([view[spot] for spot in spots]) for view in (small, ground))
             stickers = self.stickers[cells]

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GlmImageForConditionalGeneration, GlmImageProcessor
 
-from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells
+from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells, preview_times
 from glmimage.prior import filled, positions
 from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
-from glmimage.train.exercises import Exercises
+from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import Scene
 from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, sides
 from glmimage.train.loop import Metrics, Run, Schedule
@@ -43,6 +43,9 @@ goes on from a finished checkpoint has more of the sequences that are drawn, whe
 """
 FLASH_FROM = 256
 """Tokens; shorter sequences are faster with plain products on a CPU."""
+FEWEST, USUAL = 4, 3 * CELLS
+"""Exercises that a batch has at least; codes of one of the size that most have. Of longer ones there are fewer, so that
+steps at 512 px take no longer."""
 COPY_WEIGHT = 0.5
 """Of a code that repeats an earlier one of the preview, or that of an edited picture in its place. (The target repeats
 the preview, too, but it is what is painted.)"""
@@ -74,10 +77,9 @@ LOOK_WEIGHT = 0.2
 SPELLING_WEIGHT = 4.0
 """Of a new word from its second cell to the one after it, once all else weighs the same: what a letter looks like in
 which ink on which ground is learned late. It makes no beginning likelier, and no word longer."""
-HARD, ODD_SHAPES = 3.0, 6.0
-"""How often an exercise with several words, with one in a box, with another word or with kept subjects, and one of a
-shape whose preview is no multiple of it, comes in a run that goes on from a finished checkpoint, compared with others:
-what is learned last."""
+HARD = 3.0
+"""How often an exercise with several words, with one in a box, with another word or with kept subjects comes in a run
+that goes on from a finished checkpoint, compared with others: what is learned last."""
 
 
 def to_preview(codes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -238,11 +240,17 @@ def _alike(each: Sample) -> Hashable:
     return each.scene.grid, len(each.references)
 
 
+def _length(each: Sample) -> int:
+    """Codes of a sequence, about: the preview's rows that repeat left out."""
+    grid, preview = each.scene.grid, _size(each.scene.grid).preview_grid
+    before = sum(rows * cols for rows, cols in (picture.grid for picture in each.references))
+    sketched = preview[0] * preview[1] // max(1, preview_times(grid, preview))
+    return grid[0] * grid[1] + (before or sketched)
+
+
 def _worth(each: Sample) -> float:
     several = len(each.scene.words) > 1 or any(word.box for word in each.scene.words)
-    task = HARD if several or each.task in ("word", "subjects") else 1.0
-    (rows, cols), (high, wide) = each.scene.grid, _size(each.scene.grid).preview_grid
-    return task * (ODD_SHAPES if high % rows or wide % cols else 1.0)
+    return HARD if several or each.task in ("word", "subjects") else 1.0
 
 
 def cell_weights(each: Sample, *, even: bool) -> Tensor:
@@ -298,9 +306,10 @@ def _batch(
     full: bool,
     even: bool,
 ) -> _Batch:
-    """`kind`: see `Exercises.batch`; `full`: with the preview's rows that only repeat; `even`: all codes weigh the
-    same."""
-    rows = data.batch(rng, lambda each: count, kind)
+    """`count`: exercises of the usual length; `kind`: see `Exercises.batch`; `full`: with the preview's rows that only
+    repeat; `even`: all codes weigh the same."""
+    rows = data.batch(rng, lambda each: min(count, max(FEWEST, count * USUAL // _length(each))), kind)
+    count = len(rows)
     samples = [data.samples[row] for row in rows]
     target = data.stacked_codes(rows)
     grid = samples[0].scene.grid

@@ -16,7 +16,7 @@ from glmimage.models import Stack
 from glmimage.train.layout import SQUARE
 from glmimage.train.loop import Schedule, load_weights, scene_rng
 from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, extend_tokenizer, write
-from glmimage.train.world import NAMES_OF, SHIPPED, SMALL, WORLDS, World, caption, describe, sample_scene, spoken
+from glmimage.train.world import NAMES_OF, SIZED, SMALL, WORLDS, World, caption, describe, sample_scene, spoken
 
 SCHEDULES: Mapping[str, Schedule] = {
     "vae": Schedule(steps=2200, rate=1.5e-3, batch=8, warmup=30, ema=0.99),
@@ -27,14 +27,17 @@ SCHEDULES: Mapping[str, Schedule] = {
     "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, eager=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=11_000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
-SHARDS: Mapping[str, Mapping[int, int]] = {"codes": {1: 48, 2: 144, 3: 192}, "latents": {1: 24, 2: 32, 3: 48}}
+SHARDS: Mapping[str, Mapping[int, int]] = {
+    "codes": {1: 48, 2: 96, 3: 96, 4: 192},
+    "latents": {1: 24, 2: 24, 3: 16, 4: 48},
+}
 """Kind -> level of the world -> encoded shards of 1024 exercises. Codes cost little, and a prior with 24 and 16 shards
-learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both. (Of the third
+learned them by heart: on new ones it lost twice as much. The decoder takes the exercises that have both. (Of the last
 level nothing was trained yet.)"""
-SHARES: Mapping[int, float] = {1: 0.35, 2: 0.65}
+SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.4}
 """Level of the world -> share of the prior's and the decoder's training. Another choice (`--levels`) makes the stages
-progressive: 1 alone at first, later 1, 2 and 3, with sides of up to 512 px. (The shipped prior's last two runs had
-0.15 and 0.85.)"""
+progressive: 1 alone at first, later 1 and 2, then 3, with sides of up to 512 px. (The shipped prior's last run had
+0.1, 0.4 and 0.5.)"""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
 MOST_PIECES = 1024
@@ -167,10 +170,10 @@ def trained_parts(work: Path, start: Path | None = None) -> Parts:
 
 
 def squares(shares: Mapping[int, float]) -> World:
-    """What VAE and tokenizer learn from: square pictures of 256 px with all that the levels have. (The second differs
-    from the first only in shapes, in where words stand, and in tasks.)"""
+    """What VAE and tokenizer learn from: square pictures of 256 px with all that the levels have. (The second and third
+    differ from the first only in sizes, in where words stand, and in tasks.)"""
     highest = WORLDS[max(shares)]
-    return replace(highest, grids={SQUARE: 1}) if highest.level > SHIPPED.level else SMALL
+    return replace(highest, grids={SQUARE: 1}) if highest.level > SIZED.level else SMALL
 
 
 def export(

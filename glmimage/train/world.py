@@ -25,7 +25,7 @@ from glmimage.errors import TrainingError
 from glmimage.geometry import Grid
 from glmimage.prompting import PLACES, QUOTED
 from glmimage.train import chinese
-from glmimage.train.art import CELL, STYLES, THINGS
+from glmimage.train.art import CELL, STICKER_CELLS, STYLES, THINGS
 from glmimage.train.captions import (
     FRAMES,
     HELD_OUT_FRAMES,
@@ -54,7 +54,6 @@ from glmimage.train.layout import (
     line_row,
     paste,
     render,
-    sticker_sizes,
     taken,
 )
 from glmimage.train.words import (
@@ -83,6 +82,7 @@ __all__ = [
     "PLACE_WORDS",
     "SHIPPED",
     "SIDE",
+    "SIZED",
     "SMALL",
     "STYLE_WORDS",
     "SYNONYMS",
@@ -151,41 +151,38 @@ of 34, and three quarters of all from the second level, changed no score by more
 TASKED = World(
     level=2,
     things=SMALL.things,
-    # No side of 384 px with another: stickers are larger there.
     grids={SQUARE: 16, (8, 6): 1, (6, 8): 1, (10, 8): 1, (8, 10): 1, (12, 8): 1, (8, 12): 1},
     arrangements={"line": 6, "stack": 1, "apart": 1, "boxes": 4},
     languages=("en", "en", "en", "zh"),
     tasks=EVERY_TASK,
 )
-FULL = World(
+SIZED = replace(
+    TASKED,
     level=3,
+    # All sizes that the studio's page offers up to 512 px a side, and those of the level before.
+    grids={
+        **dict.fromkeys(TASKED.grids, 1),
+        SQUARE: 2,
+        **dict.fromkeys(((7, 9), (9, 7), (7, 10), (10, 7), (6, 11), (11, 6)), 1),
+        (12, 12): 3,
+        **dict.fromkeys(((10, 14), (14, 10), (10, 15), (15, 10), (9, 16), (16, 9)), 1),
+        (16, 16): 4,
+        **dict.fromkeys(((12, 16), (16, 12), (11, 16), (16, 11)), 1),
+    },
+)
+FULL = World(
+    level=4,
     things=tuple(THINGS),
     grounds=(*GROUNDS, *LANDSCAPES),
     two_tone=0.2,
     landscape=0.35,
-    grids={
-        SQUARE: 16,
-        (6, 6): 1,
-        (8, 6): 2,
-        (6, 8): 2,
-        (10, 8): 2,
-        (8, 10): 2,
-        (12, 8): 2,
-        (8, 12): 2,
-        (10, 10): 1,
-        (16, 8): 1,
-        (8, 16): 1,
-        (12, 12): 1,
-        (16, 12): 1,
-        (12, 16): 1,
-        (16, 16): 2,
-    },
+    grids={**SIZED.grids, SQUARE: 16, (6, 6): 1, (10, 10): 1, (16, 8): 1, (8, 16): 1},
     arrangements={"line": 5, "stack": 2, "apart": 2, "boxes": 3},
     languages=("en", "en", "zh"),
     greetings=0.35,
     tasks=EVERY_TASK,
 )
-WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, TASKED, FULL)}
+WORLDS: Mapping[int, World] = {world.level: world for world in (SMALL, TASKED, SIZED, FULL)}
 SHIPPED = TASKED
 """What the weights in assets/miniature were trained on."""
 GRAMMARS: Mapping[str, Grammar] = {grammar.language: grammar for grammar in (Grammar(), chinese.Chinese())}
@@ -227,7 +224,7 @@ def sample_with(thing: str, rng: random.Random, held_out: bool, world: World, st
         scene = sample_scene(rng, held_out, 0.0 if style else 0.3, world)
         # Chosen to be there, not waited for.
         first = replace(scene.things[0], kind=thing)
-        if style and first.cells > min(sticker_sizes(scene.grid)):
+        if style and first.cells > min(STICKER_CELLS):
             return replace(scene, things=(replace(first, style=style),))
         scene = replace(scene, things=(first, *scene.things[1:]))
         if not style and sum(each.kind == thing for each in scene.things) == 1:
@@ -377,16 +374,17 @@ def _fits(row: int, col: int, cells: int, used: NDArray[np.bool_], places: set[s
 
 def _things(rng: random.Random, world: World, grid: Grid, used: NDArray[np.bool_]) -> tuple[Thing, ...] | None:
     """One to three stickers on the cells that are not `used`; None where they find no room."""
-    sizes, cols = sticker_sizes(grid), grid[1]
+    cols = grid[1]
     count = rng.choices((1, 2, 3), (0.25, 0.4, 0.35))[0]
     style = rng.choice(tuple(STYLES)) if rng.random() < 0.6 else None
     used = used.copy()
     things: list[Thing] = []
     row_of = None
     if count > 1 and rng.random() < 0.15:
-        row_of = rng.choice((sizes[0], sizes[0] if count == 3 else sizes[1]))
+        small, middling, _ = STICKER_CELLS
+        row_of = rng.choice((small, small if count == 3 else middling))
     for index in range(count):
-        cells = row_of or rng.choices(sizes, {1: (0, 3, 7), 2: (1, 5, 4), 3: (3, 7, 0)}[count])[0]
+        cells = row_of or rng.choices(STICKER_CELLS, {1: (0, 3, 7), 2: (1, 5, 4), 3: (3, 7, 0)}[count])[0]
         places = {thing.place for thing in things}
         if row_of:
             gap = cols - count * cells
@@ -435,7 +433,7 @@ def describe(world: World = SHIPPED) -> dict[str, object]:
             "sizes": [f"{cols * CELL}x{rows * CELL}" for rows, cols in world.grids],
             "tasks": list(world.tasks),
         }
-    if world.level > 2:
+    if world.greetings:
         lettering |= {"greetings": list(GREETINGS), "longest_greeting": LONGEST_GREETING}
         described |= {"landscapes": list(LANDSCAPES), "two_tone": [ABOVE.strip(), BESIDE.strip()]}
     if "zh" in world.languages:
