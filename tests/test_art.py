@@ -29,12 +29,12 @@ def test_stickers_are_rendered_once_and_missing_ones_are_added(tmp_path, package
     np.savez_compressed(tmp_path / "art.npz", **{"cat|flat|2": kept})
     first = art.load_art(tmp_path, packages)
     assert (first.stickers["cat", "flat", 2] == 7).all()
-    owl = first.stickers["owl", "ink", 6]
-    assert owl.shape == (192, 192, 4)
+    owl = first.stickers["owl", "ink", 4]
+    assert owl.shape == (128, 128, 4)
     # A dark disc with a white border, cut out of nothing.
-    assert owl[96, 96].tolist() == [24, 24, 27, 255]
+    assert owl[64, 64].tolist() == [24, 24, 27, 255]
     assert owl[0, 0, 3] == 0
-    edge = owl[96][owl[96, :, 3] == 255]
+    edge = owl[64][owl[64, :, 3] == 255]
     assert edge[0, :3].tolist() == [255, 255, 255]
     again = art.load_art(tmp_path, tmp_path / "gone")
     assert again.stickers.keys() == first.stickers.keys()

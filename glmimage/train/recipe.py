@@ -36,8 +36,8 @@ learned them by heart: on new ones it lost twice as much. The decoder takes the 
 level nothing was trained yet.)"""
 SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.4}
 """Level of the world -> share of the prior's and the decoder's training. Another choice (`--levels`) makes the stages
-progressive: 1 alone at first, later 1 and 2, then 3, with sides of up to 512 px. (The shipped prior's last run had
-0.1, 0.4 and 0.5.)"""
+progressive: 1 alone at first, later 1 and 2, then 3, with sides of up to 512 px. (The shipped prior's last two runs had
+0.15 of the first and 0.85 of the second.)"""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
 MOST_PIECES = 1024
