@@ -68,7 +68,7 @@ THINGS: Mapping[str, str] = {
     "heart": "red-heart",
     "crown": "crown",
     "robot": "robot",
-    # From here on the third level of the world; labels count in this order.
+    # From here on the last level of the world; labels count in this order.
     "bear": "bear",
     "octopus": "octopus",
     "watermelon": "watermelon",
