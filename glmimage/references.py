@@ -107,7 +107,8 @@ def sizes(stack: Stack, references: Sequence[Reference]) -> tuple[Size, ...]:
 def fit(picture: Image.Image, stack: Stack, name: str = "picture") -> Image.Image:
     """The picture at 32 pixels for each code of the grid that the checkpoint's image processor gives it.
 
-    Where that lets through more than the checkpoint learned, a larger picture gets as many pixels as its own have.
+    Where that lets through more than the checkpoint learned, a picture larger than that or smaller than it lets through
+    gets as many pixels as the checkpoint's own have.
     """
     size = _fitted(picture.size, stack, name)
     wanted = size.width, size.height
@@ -115,8 +116,9 @@ def fit(picture: Image.Image, stack: Stack, name: str = "picture") -> Image.Imag
 
 
 def _fitted(size: tuple[int, int], stack: Stack, name: str) -> Size:
-    own, fitted = stack.defaults, _processed(size, stack, name)
-    if stack.processor.image_processor.size.longest_edge > own.max_pixels < fitted.width * fitted.height:
+    own, limits, fitted = stack.defaults, stack.processor.image_processor.size, _processed(size, stack, name)
+    strange = fitted.width * fitted.height > own.max_pixels or min(size) ** 2 < limits.shortest_edge
+    if limits.longest_edge > own.max_pixels and strange:
         share = math.sqrt(own.width * own.height / (size[0] * size[1]))
         fitted = _processed((round(share * size[0]), round(share * size[1])), stack, name)
     return fitted

@@ -184,6 +184,8 @@ def test_a_sheet_shows_references_wanted_picture_and_prompt(tmp_path, art, monke
     monkeypatch.setattr("glmimage.train.art.load_art", lambda work: art)
     path = tmp_path / "sheet.png"
     assert train_main.main(["world", "--show", str(path), "--task", "replace", "--count", "3"]) == 0
+    for words in (["--split", "evaluate"], ["--task", "replace"], ["--language", "zh"], ["--style", "ink"]):
+        assert train_main.main(["world", "--folder", str(path.parent / "single"), *words]) == 2
     sheet = np.asarray(Image.open(path).convert("RGB"))
     wanted = render(sample(scene_rng("train", 0), FULL, "replace").scene, art)
     left = 8 + wanted.shape[1] + 8

@@ -102,6 +102,11 @@ def test_one_thing_is_asked_for_and_marked_alone(tiny: Path, art: Art, tmp_path:
         Engine.load(str(tiny)), art, tmp_path, cases=2, world=SMALL, threads=1, steps=1, thing="octopus", style="ink"
     )
     assert report["things"] is not None
+    for asked in ({"task": "edit"}, {"language": "zh"}):
+        with pytest.raises(TrainingError, match="leave out --task and --language"):
+            evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, world=TASKED, thing="octopus", **asked)
+    with pytest.raises(TrainingError, match="say which: --thing cat"):
+        evaluation.evaluate(Engine.load(str(tiny)), art, tmp_path, world=TASKED, style="ink")
     with pytest.raises(TrainingError, match="no art for the thing 'dragon'"):
         evaluation.cases_with("dragon", 1, SMALL)
 

@@ -12,7 +12,7 @@ from glmimage.errors import TrainingError
 from glmimage.train import exercises, world
 from glmimage.train.edits import Sample
 from glmimage.train.exercises import Exercises, exercise, write_shards
-from glmimage.train.world import FULL, SMALL
+from glmimage.train.world import FULL, SMALL, WORLDS
 from tests.stickers import discs
 
 
@@ -68,7 +68,16 @@ def test_a_shard_of_other_weights_is_made_anew(work: Path, capsys: pytest.Captur
     (work / "codes-1-0001.safetensors").unlink()
     assert encoded(first) == 1, "of a shard that does not say it nothing is known"
     assert encoded(first) == 0
+    write_shards("codes", blank, work, discs(), SMALL, range(2, 3), second)
+    with pytest.raises(TrainingError, match=r"codes-1-0001.*by other weights.*--shards 1:2"):
+        Exercises(work, {1: 1.0}, {1: SMALL}, lambda each: each.scene.grid, latents=False)
+    capsys.readouterr()
     assert encoded(second) == 1
+
+
+def test_a_level_without_exercises_is_refused(work: Path):
+    with pytest.raises(TrainingError, match=r"no encoded exercises of level 2 in .* \(--level 2\) first"):
+        Exercises(work, {1: 0.5, 2: 0.5}, WORLDS, lambda each: each.scene.grid, latents=False)
 
 
 def test_what_an_exercise_shows_does_not_depend_on_how_it_is_said():

@@ -86,7 +86,7 @@ def test_a_perfect_answer_is_right_and_the_picture_before_is_not(task: str, monk
         assert unchanged["kept"] == 1
 
 
-def test_drawing_copies_the_model_and_takes_the_average(parts, art):
+def test_drawing_leaves_the_model_as_it_is(parts, art):
     model, processor = parts.vision_language_encoder, parts.processor
     before = {key: value.clone() for key, value in model.state_dict().items()}
     samples = [
@@ -96,8 +96,6 @@ def test_drawing_copies_the_model_and_takes_the_average(parts, art):
     assert [codes.shape for codes in drawn] == [each.scene.grid for each in samples]
     again = drawn_codes(model, processor, samples, art)
     assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
-    flat = drawn_codes(model, processor, samples, art, {"lm_head.weight": torch.zeros_like(model.lm_head.weight)})
-    assert not np.array_equal(flat[0], drawn[0])
     for key, value in model.state_dict().items():
         assert value.stride() == before[key].stride()
         assert torch.equal(value, before[key])

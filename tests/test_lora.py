@@ -75,10 +75,11 @@ def test_training_lowers_the_loss_on_its_pictures(tiny: Path, pictures: Path, tr
     assert after[1] < before[1]
 
 
-def test_what_is_to_be_kept_is_learned_from_too(tiny: Path, pictures: Path, tmp_path: Path):
+@pytest.mark.parametrize("side", [64, 96])
+def test_what_is_to_be_kept_is_learned_from_too(tiny: Path, pictures: Path, tmp_path: Path, side: int):
     known = tmp_path / "known"
     known.mkdir()
-    Image.new("RGB", (64, 64), "white").save(known / "white.png")
+    Image.new("RGB", (side, side), "white").save(known / "white.png")
     (known / "white.txt").write_text("nothing on white", encoding="utf-8")
 
     def lost(preserve: Path | None) -> tuple[float, float]:

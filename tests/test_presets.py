@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,8 @@ from app.words import Words
 from glmimage.geometry import Size
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Request
+from glmimage.train.release import MINIATURE
+from glmimage.train.world import SIZED
 from tests.fakes import PORT, FakeEngine
 
 SMALL = Defaults(width=256, height=256, min_side=128, max_side=512, name="small")
@@ -47,6 +50,13 @@ def test_the_default_side_is_always_offered() -> None:
     odd = Defaults(width=320, height=320, min_side=256, max_side=400)
     assert presets.read_sizes().sides_for(odd) == (256, 320, 384)
     assert presets.default_side(SMALL) == 256
+
+
+def test_the_third_level_of_the_world_has_every_size_that_the_page_offers_of_it() -> None:
+    defaults, sizes = replace(MINIATURE.defaults, max_pixels=512 * 512), presets.read_sizes()
+    assert max(sizes.sides_for(defaults)) == defaults.max_side == 512
+    offered = {shape.fit(side, defaults).prior_grid for side in sizes.sides_for(defaults) for shape in sizes.shapes}
+    assert offered <= set(SIZED.grids)
 
 
 @pytest.mark.parametrize("defaults", [SMALL, LARGE], ids=lambda defaults: defaults.name)

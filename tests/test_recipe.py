@@ -11,7 +11,7 @@ from glmimage.engine import Engine
 from glmimage.events import Result
 from glmimage.request import Request
 from glmimage.train import art, exercises, recipe, tokenizer
-from glmimage.train.__main__ import main
+from glmimage.train.__main__ import main, numbers
 from glmimage.train.release import TINY, build_parts
 from tests.stickers import discs
 
@@ -63,6 +63,21 @@ def test_a_language_that_comes_later_begins_with_what_english_knows():
         assert torch.allclose(after[parts.processor.tokenizer(said).input_ids], before[meant].mean(0))
     recipe.learn_languages(parts)
     assert parts.vision_language_encoder.model.language_model.embed_tokens.weight is after
+
+
+@pytest.mark.parametrize("shards", ["x", "3:3", "-1:2", ":", "5:"])
+def test_shards_that_are_none_are_refused(shards: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["exercises", f"--shards={shards}"])
+    assert "is no range of shards such as 0:8" in capsys.readouterr().err
+    assert (numbers("3"), numbers("3:8")) == ((3, 4), (3, 8))
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "x"])
+def test_no_time_is_no_ablation(minutes: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["ablate", "codes", f"--minutes={minutes}"])
+    assert "is no number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("levels", ["5", "1:x", "", "2:0", "1:-1"])

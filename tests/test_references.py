@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from glmimage.geometry import Size
 from glmimage.models import Stack
 from glmimage.references import encode_codes, fit, prepare, sizes
 from glmimage.request import Reference
+from glmimage.train.release import MINIATURE
+from glmimage.train.world import SIZED
 from tests.test_prompting import noise_picture
 
 
@@ -61,16 +65,28 @@ def test_a_picture_that_fits_is_not_touched(tiny_stack: Stack) -> None:
     assert fit(picture, tiny_stack) is picture
 
 
-def test_a_picture_larger_than_was_learned_gets_the_checkpoints_own_number_of_pixels(
+def test_a_picture_larger_or_smaller_than_was_learned_gets_the_checkpoints_own_number_of_pixels(
     tiny_stack: Stack, tmp_path: Path
 ) -> None:
-    learned = replace(tiny_stack, defaults=replace(tiny_stack.defaults, max_pixels=96 * 64))
-    for given, wanted in (((64, 64), (64, 64)), ((96, 64), (96, 64)), ((320, 320), (64, 64))):
+    learned = replace(tiny_stack, defaults=replace(tiny_stack.defaults, width=96, height=96, max_pixels=96 * 96))
+    for given, wanted in (((64, 64),) * 2, ((96, 64),) * 2, ((320, 320), (96, 96)), ((40, 40), (96, 96))):
         picture = Image.new("RGB", given)
         picture.save(tmp_path / "given.png")
         assert fit(picture, learned).size == wanted
         assert sizes(learned, [Reference(path=str(tmp_path / "given.png"))]) == (Size(*wanted),)
     assert fit(Image.new("RGB", (320, 320)), tiny_stack).size == (320, 320)
+    assert fit(Image.new("RGB", (40, 40)), tiny_stack).size == (64, 64)
+
+
+def test_every_picture_of_the_miniatures_world_is_a_reference_as_it_is(tiny_stack: Stack) -> None:
+    limits = json.loads(Path("assets/miniature/processor/processor_config.json").read_text(encoding="utf-8"))
+    processor = deepcopy(tiny_stack.processor)
+    processor.image_processor.size = type(processor.image_processor.size)(**limits["image_processor"]["size"])
+    learned = replace(MINIATURE.defaults, max_pixels=512 * 512)
+    stack = replace(tiny_stack, processor=processor, defaults=learned)
+    for rows, columns in SIZED.grids:
+        picture = Image.new("RGB", (32 * columns, 32 * rows))
+        assert fit(picture, stack) is picture
 
 
 def test_kept_by_content(tiny_stack: Stack, tmp_path: Path) -> None:

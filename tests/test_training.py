@@ -28,7 +28,7 @@ from glmimage.train import prior as prior_stage
 from glmimage.train.__main__ import main
 from glmimage.train.edits import Sample
 from glmimage.train.exercises import Exercises, write_shards
-from glmimage.train.layout import Scene, Thing, Word
+from glmimage.train.layout import Scene, Thing, Word, labels
 from glmimage.train.loop import Run, Schedule
 from glmimage.train.world import SMALL, WORLDS
 from tests.stickers import discs
@@ -196,15 +196,17 @@ def test_in_the_end_only_new_words_and_where_something_new_begins_weigh_more():
 
 def test_misspelling_moves_whole_letters_of_the_word():
     codes = torch.arange(128).view(2, 8, 8)
-    lettering = torch.zeros(2, 8, 8, dtype=torch.bool)
-    lettering[:, 3:5, 2:7] = True
+    two = Scene("white", (), (Word("HELLO", "black", 3, 2), Word("SUN", "black", 6, 0)))
+    letters = torch.from_numpy(labels(two)[3]).expand(2, -1, -1)
     generator = torch.Generator().manual_seed(0)
-    made = decoder_stage.misspelled(codes, lettering, [True, False], generator)
+    made = decoder_stage.misspelled(codes, letters, [True, False], generator)
     assert torch.equal(made[1], codes[1])
-    assert torch.equal(made[~lettering], codes[~lettering])
-    assert torch.equal(made[0, 4, 2:7] - made[0, 3, 2:7], torch.full((5,), 8))
-    assert set(made[0, 3, 2:7].tolist()) < set(codes[0, 3, 2:7].tolist())
-    wordless = torch.zeros_like(lettering)
+    assert torch.equal(made[letters == 0], codes[letters == 0])
+    for row, columns in ((3, slice(2, 7)), (6, slice(0, 3))):
+        assert torch.equal(made[0, row + 1, columns] - made[0, row, columns], torch.full_like(made[0, row, columns], 8))
+        assert set(made[0, row, columns].tolist()) <= set(codes[0, row, columns].tolist())
+    assert not torch.equal(made[0, 3], codes[0, 3])
+    wordless = torch.zeros_like(letters)
     assert torch.equal(decoder_stage.misspelled(codes, wordless, [True, True], generator), codes)
 
 
@@ -248,6 +250,7 @@ def test_longer_exercises_come_in_fewer():
         return prior_stage._length(Sample(task="text", language="en", prompt="", references=references, scene=scene))
 
     assert length(8, 8) == 64 + 128
+    assert length(7, 10) == 70 + 7 * 19
     assert length(16, 16) == 256 + 256
     assert length(16, 16, Scene("white", (), (), (16, 16)), Scene("white", ())) == 256 + 256 + 64
     assert decoder_stage._count(20, 64) == 20
@@ -496,7 +499,7 @@ def test_a_tokenizer_goes_on_where_its_codebook_begins(tmp_path, monkeypatch):
     """Stored at the last step without codes, it had nothing to start them from."""
     monkeypatch.setattr(tokenizer, "QUANTIZE_FROM", 2)
     monkeypatch.setattr(tokenizer, "STARTED_FROM", 2)
-    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: (0, None))
+    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: 0)
     model = release.build_parts(release.TINY, ["a cat"], 3).vision_language_encoder.model
     for steps in (2, 4):
         run = tokenizer.train_tokenizer(model.visual, model.vqmodel, tmp_path, discs(), _schedule(steps))

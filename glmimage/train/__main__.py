@@ -1,4 +1,5 @@
-"""`python -m glmimage.train STAGE`: one stage of the recipe, resumable; or `export`, `evaluate`, `world`."""
+"""`python -m glmimage.train STAGE`: one stage of the recipe, resumable; `export`; or what looks at what it learned
+(`glance`, `probe`, `evaluate`) and learns from (`world`), measures the recipe (`ablate`) or learns on (`lora`)."""
 
 from __future__ import annotations
 
@@ -37,6 +38,29 @@ def levels(text: str) -> Mapping[int, float]:
     return shares
 
 
+def numbers(text: str) -> tuple[int, int]:
+    """ "3:8" -> 3, 8; "3" is that one alone."""
+    first, colon, last = text.partition(":")
+    try:
+        start = int(first)
+        stop = int(last) if colon else start + 1
+    except ValueError:
+        start = stop = 0
+    if not 0 <= start < stop:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of shards such as 0:8, which are the first eight")
+    return start, stop
+
+
+def above_0(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     import platformdirs
 
@@ -60,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--kind", default="both", choices=("latents", "codes", "both"))
             command.add_argument("--level", type=int, choices=tuple(WORLDS), help="of the world (default: --levels)")
             command.add_argument(
-                "--shards", default="", help="which shards of 1024 exercises, as first:last (default: all)"
+                "--shards", type=numbers, help="which shards of 1024 exercises, as first:end (default: all)"
             )
         else:
             command.add_argument("--steps", type=int, help="length of the run, in place of the recipe's")
@@ -109,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     ablate = commands.add_parser("ablate", help="what single decisions of the recipe are worth, in small")
     ablate.add_argument("name", choices=("codes", "preview", "embeddings", "conditions"))
     ablate.add_argument(
-        "--minutes", type=float, default=20.0, help="of processor time, for all the priors that it trains (20)"
+        "--minutes", type=above_0, default=20.0, help="of processor time, for all the priors that it trains (20)"
     )
     ablate.add_argument("--checkpoint", default="miniature", help="whose codes, decoder and prompts it takes")
     ablate.add_argument("--output", type=Path, help="folder for NAME.json and NAME.md (ablations in the work folder)")
@@ -168,7 +192,14 @@ def run(arguments: argparse.Namespace) -> int:
         from glmimage.train.sheet import captioned_pictures, sheet_file, world_sheet
         from glmimage.train.world import WORLDS
 
+        if arguments.style and not arguments.thing:
+            raise TrainingError("--style is that of a thing; say which: --thing cat.")
         if arguments.folder:
+            if arguments.split != "train" or arguments.task or arguments.language:
+                raise TrainingError(
+                    "Single pictures (--folder) are scenes of training, told in English; leave --split, --task and"
+                    " --language to sheets (--show)."
+                )
             level = WORLDS[arguments.level]
             asked = arguments.count, arguments.thing, arguments.style
             captioned_pictures(arguments.folder, load_art(work), level, *asked)
@@ -255,7 +286,6 @@ def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) ->
     from glmimage.train.art import load_art
     from glmimage.train.world import WORLDS
 
-    first, _, last = arguments.shards.partition(":")
     art, model = load_art(work), parts.vision_language_encoder.model
     encoders: dict[str, tuple[exercises.Encode, str]] = {}
     if arguments.kind in ("latents", "both"):
@@ -268,8 +298,8 @@ def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) ->
         encoders["codes"] = of_codes, exercises.digest_of(model.visual, model.vqmodel)
     for kind, (encode, by) in encoders.items():
         for level in [arguments.level] if arguments.level else sorted(arguments.levels or recipe.SHARES):
-            shards = range(int(first or 0), int(last or recipe.SHARDS[kind][level]))
-            exercises.write_shards(kind, encode, work, art, WORLDS[level], shards, by)
+            shards = arguments.shards or (0, recipe.SHARDS[kind][level])
+            exercises.write_shards(kind, encode, work, art, WORLDS[level], range(*shards), by)
     return 0
 
 

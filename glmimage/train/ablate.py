@@ -38,7 +38,6 @@ from glmimage.errors import TrainingError
 from glmimage.geometry import Size
 from glmimage.glyphs import encode_glyphs
 from glmimage.models import Stack
-from glmimage.prior import generate_prior
 from glmimage.prompting import PromptIds, prompt_ids, quoted
 from glmimage.references import prepare
 from glmimage.request import Reference
@@ -47,14 +46,14 @@ from glmimage.train.art import CELL, Art
 from glmimage.train.decoder import misspelled
 from glmimage.train.edits import Sample
 from glmimage.train.evaluate import cases
-from glmimage.train.glance import CodeTable, PriorAlone, true_codes
+from glmimage.train.glance import CodeTable, PriorAlone, drawn_grid, true_codes
 from glmimage.train.layout import Scene, labels, render
 from glmimage.train.loop import scene_rng
 from glmimage.train.lora import code_losses
 from glmimage.train.probe import probe
 from glmimage.train.recipe import SCHEDULES
 from glmimage.train.release import MINIATURE, build_prior
-from glmimage.train.tokenizer import WEIGHTS, train_tokenizer
+from glmimage.train.tokenizer import WEIGHTS, halve, train_tokenizer
 from glmimage.train.world import GRAMMARS, SMALL, TASKED, World, sample_scene
 
 REDUCED = replace(MINIATURE, prior_layers=3, prior_hidden=128, prior_heads=2, prior_kv_heads=1, prior_intermediate=384)
@@ -291,7 +290,7 @@ def _embeddings(stack: Stack, art: Art, seconds: float) -> Table:
 def _preview(stack: Stack, art: Art, seconds: float) -> Table:
     scenes = _scenes("train", SCENES, FEW_THINGS)
     target = _coded(stack.prior, scenes, partial(render, art=art))
-    preview = _coded(stack.prior, scenes, lambda scene: _halved(render(scene, art)))
+    preview = _coded(stack.prior, scenes, lambda scene: halve(render(scene, art)))
     table = CodeTable.of(stack.prior, art, FEW_THINGS, 400)
     unseen = _scenes("evaluate", DRAWN, FEW_THINGS)
     choices = {
@@ -315,24 +314,13 @@ def _preview(stack: Stack, art: Art, seconds: float) -> Table:
     return Table("preview", f"{about}, {budget}", arms)
 
 
-def _halved(picture: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(picture)
-    return np.asarray(image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC))
-
-
 def _placed(model: Any, stack: Stack, asked: _Data, table: CodeTable) -> tuple[float, float]:
     """Shares of the asked things in whose place any sticker stands, and the right one."""
     placed, right = [], []
     alone = PriorAlone.of(model, stack.processor)
     for index, scene in enumerate(asked.scenes):
         prompt = asked.prompt(index, random.Random(index), held_out=True)
-        drafts = generate_prior(alone, prompt, [torch.Generator().manual_seed(index)])
-        while True:
-            try:
-                next(drafts)
-            except StopIteration as done:
-                codes = np.asarray(done.value[0].target)
-                break
+        codes = drawn_grid(alone, prompt, index)
         wanted = labels(scene)[0]
         for thing in scene.things:
             kind, _ = table.sticker(codes, thing)
@@ -375,8 +363,8 @@ def _words(
         assert word is not None
         codes = torch.from_numpy(true_codes(stack.prior, render(each.scene, art)))[None]
         if wrong:
-            lettering = torch.from_numpy(labels(each.scene)[3] > 0)[None]
-            codes = misspelled(codes, lettering, [True], torch.Generator().manual_seed(index))
+            letters = torch.from_numpy(labels(each.scene)[3])[None]
+            codes = misspelled(codes, letters, [True], torch.Generator().manual_seed(index))
         picture = _paint(stack, codes, quoted(each.prompt) if glyphs else (), [], index)
         read, wanted = marker.read(picture, word), word.text.lower()
         found.append(float(wanted in read))

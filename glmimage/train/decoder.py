@@ -64,7 +64,7 @@ READ_FROM = 200
 anew, and what it says before it can read would turn everything that was learned (loss of the flow 0.10 to 0.23 in 80
 steps)."""
 GROUND_WEIGHT, LETTER_WEIGHT = 0.3, 2.0
-RESTYLED = ("style", "style_reference")
+REPAINTED = ("background", "style", "style_reference")
 """Tasks of which too little stays for that."""
 PAD, END, BYTE_OFFSET = 0, 1, 3
 """Of `ByT5Tokenizer`."""
@@ -285,18 +285,20 @@ def start_codes(decoder: GlmImageTransformer2DModel, data: DecoderData) -> None:
         table.copy_(looks)
 
 
-def misspelled(codes: Tensor, lettering: Tensor, chosen: Sequence[bool], generator: torch.Generator) -> Tensor:
-    """Codes [B, h, w] in which each column of a chosen picture's word repeats a random column of that word.
+def misspelled(codes: Tensor, letters: Tensor, chosen: Sequence[bool], generator: torch.Generator) -> Tensor:
+    """Codes [B, h, w] in which each letter of a chosen picture is a random one of its line.
 
-    Ink and ground stay right, as in what a prior gets wrong. `lettering` is [B, h, w], bool.
+    Ground and mostly ink stay right, as in what a prior gets wrong. `letters` are `Sample.labels`' [B, h, w], of which
+    upper halves are odd.
     """
-    codes = codes.clone()
-    for index, wrong in enumerate(chosen):
-        rows, cols = lettering[index].any(1).nonzero()[:, 0], lettering[index].any(0).nonzero()[:, 0]
-        if wrong and len(cols):
-            taken = cols[torch.randint(len(cols), (len(cols),), generator=generator)]
-            codes[index, rows[:, None], cols] = codes[index, rows[:, None], taken]
-    return codes
+    wrong = codes.clone()
+    for index in (index for index, each in enumerate(chosen) if each):
+        upper = letters[index] % 2 == 1
+        for row in upper.any(1).nonzero()[:, 0].tolist():
+            columns = upper[row].nonzero()[:, 0]
+            taken = columns[torch.randint(len(columns), (len(columns),), generator=generator)]
+            wrong[index, row : row + 2].index_copy_(1, columns, codes[index, row : row + 2, taken])
+    return wrong
 
 
 def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
@@ -359,7 +361,7 @@ def _batch(
     hide = torch.rand(len(rows), generator=generator) < HIDE_KEPT
     for index, row in enumerate(rows):
         each = exercises.samples[row]
-        if each.task in WHOLE and each.task not in RESTYLED and hide[index]:
+        if each.task in WHOLE and each.task not in REPAINTED and hide[index]:
             shown[index, ~torch.from_numpy(each.changed())] = 0
     texts = [quoted(exercises.prompt(row, rng)) for row in rows]
     return _Batch(clean, codes, shown, texts, references, letters, things, whole)
@@ -405,7 +407,7 @@ def _spoiled(codes: Tensor, shown: Tensor, letters: Tensor, generator: torch.Gen
     lost &= (part < HIDE_SOME)[:, None, None]
     lost |= (fate < HIDE_LETTERS)[:, None, None]
     shown[(letters > 0) & lost] = 0
-    return misspelled(codes, letters > 0, (fate > 1 - MISSPELL).tolist(), generator)
+    return misspelled(codes, letters, (fate > 1 - MISSPELL).tolist(), generator)
 
 
 def _cells(*grids: Grid) -> int:

@@ -254,8 +254,12 @@ def evaluate(
 
     steps: of the decoder; None = the checkpoint's own. threads: of the OCR, 0 = its own choice. thing, style:
     `cases_with` them in place of the tasks. language: the only one that prompts are in (None: all of the world's).
-    Raises TrainingError for a task or language that the world does not have.
+    Raises TrainingError for a task or language that the world does not have, or that a `thing` is not asked for in.
     """
+    if style and not thing:
+        raise TrainingError("--style is that of a thing; say which: --thing cat.")
+    if thing and (task not in ("all", "text") or language not in (None, "en")):
+        raise TrainingError("A --thing is asked for in text-to-image and in English; leave out --task and --language.")
     if language and language not in world.languages:
         known = ", ".join(dict.fromkeys(world.languages))
         raise TrainingError(f"The world of level {world.level} is not told in {language!r}; choose one of: {known}.")

@@ -107,21 +107,27 @@ def _drawn(world: World, number: int) -> str:
 def _is_current(path: Path, world: World, number: int, by: str = "") -> bool:
     """Whether a shard's codes or latents are of the exercises that the world draws now, and, where both say it, of the
     same weights."""
-    with safe_open(path, "pt") as file:
-        about = file.metadata() or {}
+    about = _about(path)
     said = about.get("by", "")
     return about.get("drawn") == _drawn(world, number) and ("" in (by, said) or by == said)
 
 
+def _about(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def _shards(work: Path, kind: str, world: World) -> dict[int, Path]:
-    """Raises TrainingError for one of exercises that are drawn otherwise now."""
+    """Raises TrainingError for one of exercises that are drawn otherwise now, or encoded by other weights than the
+    last."""
     found = work.glob(f"{kind}-{world.level}-*.safetensors")
     shards = {int(path.stem.rsplit("-", 1)[1]): path for path in sorted(found)}
+    by = next((said for path in reversed(shards.values()) if (said := _about(path).get("by", ""))), "")
     for number, path in shards.items():
-        if not _is_current(path, world, number):
+        if not _is_current(path, world, number, by):
             raise TrainingError(
-                f"{path} was encoded when the world drew other exercises; run the stage exercises again"
-                f" (--level {world.level} --shards {number}:{number + 1}), or delete it."
+                f"{path} was encoded when the world drew other exercises, or by other weights than further shards; run"
+                f" the stage exercises again (--level {world.level} --shards {number}:{number + 1}), or delete it."
             )
     return shards
 
@@ -153,12 +159,13 @@ class Exercises:
         for level, share in shares.items():
             before = len(self.samples)
             self._load(work, worlds[level], latents)
+            if len(self.samples) == before:
+                raise TrainingError(
+                    f"There are no encoded exercises of level {level} in {work}; run the stage exercises (--level"
+                    f" {level}) first, or ask for other --levels."
+                )
             worths = [worth(each) for each in self.samples[before:]]
             weights += [share * each / sum(worths) for each in worths]
-        if not self.samples:
-            raise TrainingError(
-                f"There are no encoded exercises in {work}; run the stages vae, tokenizer and exercises first."
-            )
         buckets: dict[Hashable, list[int]] = {}
         for row, each in enumerate(self.samples):
             buckets.setdefault(alike(each), []).append(row)

@@ -22,7 +22,7 @@ from transformers import GlmImageForConditionalGeneration, GlmImageProcessor
 from glmimage.geometry import Size
 from glmimage.models import Stack
 from glmimage.prior import generate_prior
-from glmimage.prompting import prompt_ids
+from glmimage.prompting import PromptIds, prompt_ids
 from glmimage.train.art import CELL, STICKER_CELLS, Art
 from glmimage.train.edits import WHOLE, Sample, sample
 from glmimage.train.layout import ALL_CLASSES, LABELS, Scene, Thing, Word, labels, render, taken
@@ -186,32 +186,30 @@ def drawn_codes(
     processor: GlmImageProcessor,
     samples: Sequence[Sample],
     art: Art,
-    average: Mapping[str, Tensor] | None = None,
 ) -> list[Codes]:
     """What the prior draws for each sample, its number as the seed: target grids [h, w].
 
-    The model is copied first: drawing lays its weights down anew. `average`: weights to draw with in place of the
-    model's own, named as a run of the stage names them ("text.…", "lm_head.…").
+    The model is copied first: drawing lays its weights down anew.
     """
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
-    for name, module in (("text", copied.model.language_model), ("lm_head", copied.lm_head)):
-        own = {key.removeprefix(f"{name}."): value for key, value in (average or {}).items() if key.startswith(name)}
-        module.load_state_dict({**module.state_dict(), **own})
-    stack = PriorAlone.of(copied, processor)
+    stack = PriorAlone.of(copy.deepcopy(model).eval().requires_grad_(False), processor)
     drawn = []
     for index, each in enumerate(samples):
         rows, cols = each.scene.grid
         references = [torch.from_numpy(true_codes(model, render(scene, art))) for scene in each.references]
         grids = [(len(codes), codes.shape[1]) for codes in references]
         prompt = prompt_ids(processor, each.prompt, Size(cols * CELL, rows * CELL), grids)
-        draft = generate_prior(stack, prompt, [torch.Generator().manual_seed(index)], references=references)
-        while True:
-            try:
-                next(draft)
-            except StopIteration as done:
-                drawn.append(np.asarray(done.value[0].target))
-                break
+        drawn.append(drawn_grid(stack, prompt, index, references))
     return drawn
+
+
+def drawn_grid(stack: Stack, prompt: PromptIds, seed: int, references: Sequence[Tensor] = ()) -> Codes:
+    """The target grid [h, w] that the prior draws for a prompt."""
+    draft = generate_prior(stack, prompt, [torch.Generator().manual_seed(seed)], references=references)
+    while True:
+        try:
+            next(draft)
+        except StopIteration as done:
+            return np.asarray(done.value[0].target)
 
 
 def code_scores(
@@ -221,18 +219,17 @@ def code_scores(
     table: CodeTable,
     art: Art,
     *,
-    average: Mapping[str, Tensor] | None = None,
     true: bool = False,
 ) -> dict[str, float]:
     """Shares that are right: things (kind and place), styles, backgrounds, words, letters; of edits, `kept` (unchanged
     cells that keep their code) and `TASK` for each task (what it asked for is there).
 
-    `average` as in `drawn_codes`. `true`: of the true pictures' codes, which is the ceiling.
+    `true`: of the true pictures' codes, which is the ceiling.
     """
     if true:
         drawn = [true_codes(model, render(each.scene, art)) for each in samples]
     else:
-        drawn = drawn_codes(model, processor, samples, art, average)
+        drawn = drawn_codes(model, processor, samples, art)
     marks: defaultdict[str, list[float]] = defaultdict(list)
     for each, codes in zip(samples, drawn, strict=True):
         _mark(each, codes, table, marks)

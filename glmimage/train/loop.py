@@ -35,7 +35,7 @@ LossOf = Callable[[int, float], tuple[Tensor, Metrics]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How long and how fast; one warm-up, one plateau, one decay to zero (restarts lose what was learned)."""
+    """How long and how fast; one warm-up, one plateau, one decay to nearly zero (restarts lose what was learned)."""
 
     steps: int
     rate: float

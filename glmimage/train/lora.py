@@ -8,7 +8,7 @@ format, as `glmimage.adapters` and peft read it.
 Twenty pictures of one thing also teach that everything looks like it. A second folder, of what the checkpoint knows and
 is to keep, prevents that: half of each batch comes from there (prior preservation, DreamBooth, arXiv:2208.12242).
 
-As in stage 4, the preview grid is the target grid brought to the preview's size.
+As in stage 4, the preview grid repeats the target grid, or leaves cells of it out (`prior.to_preview`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from glmimage import latents as pixels_and_latents
 from glmimage.adapters import CONFIG, PREFIX, WEIGHTS
 from glmimage.errors import TrainingError
 from glmimage.flow import add_noise, shift_sigmas, velocity_target
-from glmimage.geometry import Size
+from glmimage.geometry import PRIOR_CELL, Size
 from glmimage.models import Stack
 from glmimage.pictures import read_file, read_picture
 from glmimage.prior import positions
@@ -95,7 +95,11 @@ def read_folder(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
 
 
 def prepare(stack: Stack, folder: Path) -> list[Captioned]:
-    """The folder's pictures, brought to about the checkpoint's usual size and encoded, once for each caption."""
+    """The folder's pictures, encoded once for each caption.
+
+    One whose sides are multiples of 32 and within what the checkpoint makes stays as it is, others are brought to about
+    the checkpoint's usual size.
+    """
     prepared = []
     for path, captions in read_folder(folder):
         picture = fit(_sized(read_picture(read_file(path), path.name), stack), stack, path.name)
@@ -107,8 +111,11 @@ def prepare(stack: Stack, folder: Path) -> list[Captioned]:
 
 
 def _sized(picture: Image.Image, stack: Stack) -> Image.Image:
-    """Of about as many pixels as the checkpoint's default, sides in multiples of 32."""
-    wanted = stack.defaults.width * stack.defaults.height
+    limits = stack.defaults
+    fits = all(side % PRIOR_CELL == 0 and limits.min_side <= side <= limits.max_side for side in picture.size)
+    if fits and picture.width * picture.height <= limits.max_pixels:
+        return picture
+    wanted = limits.width * limits.height
     scale = (wanted / (picture.width * picture.height)) ** 0.5
     size = Size.snap(round(picture.width * scale), round(picture.height * scale))
     return picture.resize((size.width, size.height), Image.Resampling.LANCZOS)
@@ -202,20 +209,27 @@ def train_lora(
 
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
-        size = random.Random(f"kind {run.step}").choice(items).size  # one in all processes, which wait for each other
-        kept = _some(known.get(size, ()), round(schedule.batch * PRESERVED), rng)
-        chosen = _some(new[size], schedule.batch - len(kept), rng) + kept
-        run.batch = {str(index): item.codes for index, item in enumerate(chosen)}
+        kind = random.Random(f"kind {run.step}")  # one in all processes, which wait for each other
+        size = kind.choice(items).size
+        beside = size if size in known or not preserve else kind.choice(preserve).size
+        kept = _some(known.get(beside, ()), round(schedule.batch * PRESERVED), rng)
+        chosen = _some(new[size], schedule.batch - len(kept), rng)
+        run.batch = {str(index): item.codes for index, item in enumerate(chosen + kept)}
+        loss = torch.zeros((), device=stack.device)
         with torch.autocast(stack.device.type, torch.bfloat16):
-            loss = prior_loss(stack, chosen) if part == "prior" else decoder_loss(stack, chosen, generator)
+            for alike in [chosen + kept] if beside == size else [chosen, kept]:
+                share = len(alike) / len(chosen + kept)
+                each = prior_loss(stack, alike) if part == "prior" else decoder_loss(stack, alike, generator)
+                loss = loss + share * each
         return loss, {}
 
     run.train(loss_of)
 
 
-def _told_apart(stack: Stack, items: Sequence[Captioned], rank: int) -> str:
-    """Other pictures, another rank or checkpoint: another name."""
-    digest = hashlib.sha256(str(rank).encode())
+def _told_apart(stack: Stack, items: Sequence[Captioned], rank: int, schedules: Mapping[Component, Schedule]) -> str:
+    """Other pictures, another rank, schedule or checkpoint: another name."""
+    told = (rank, *(each for part in sorted(schedules) for each in (part, schedules[part])))
+    digest = hashlib.sha256(repr(told).encode())
     for module in (stack.prior.lm_head, stack.decoder.proj_out):
         digest.update(module.weight.detach().float().cpu().numpy().tobytes())
     for item in items:
@@ -274,10 +288,10 @@ def learn(
     """Trains and writes an adapter for each part of `schedules`; yields each when it is written.
 
     One part is written into `output` itself, two into folders of it. Runs that were cut off go on where pictures,
-    captions, rank and checkpoint are the same; their states are kept in `work`.
+    captions, rank, schedule and checkpoint are the same; their states are kept in `work`.
     """
     items, kept = prepare(stack, folder), prepare(stack, preserve) if preserve else []
-    runs = work / _told_apart(stack, (*items, *kept), rank)
+    runs = work / _told_apart(stack, (*items, *kept), rank, schedules)
     for part, schedule in schedules.items():
         train_lora(stack, part, items, runs, schedule, rank, kept)
         target = output if len(schedules) == 1 else output / FOLDERS[part]

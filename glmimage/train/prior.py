@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GlmImageForConditionalGeneration, GlmImageProcessor
 
-from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells, preview_times
+from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells
 from glmimage.prior import filled, positions
 from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
@@ -236,16 +236,15 @@ def _size(grid: Grid) -> Size:
 
 
 def _alike(each: Sample) -> Hashable:
-    """Target grids are laid out together, and as many references make about as long a sequence."""
-    return each.scene.grid, len(each.references)
+    """Target grids are laid out together; as many references of about as many codes make about as long a sequence."""
+    return each.scene.grid, len(each.references), round(_length(each) / CELLS)
 
 
 def _length(each: Sample) -> int:
-    """Codes of a sequence, about: the preview's rows that repeat left out."""
+    """Codes of a sequence: the preview's rows that repeat left out."""
     grid, preview = each.scene.grid, _size(each.scene.grid).preview_grid
     before = sum(rows * cols for rows, cols in (picture.grid for picture in each.references))
-    sketched = preview[0] * preview[1] // max(1, preview_times(grid, preview))
-    return grid[0] * grid[1] + (before or sketched)
+    return grid[0] * grid[1] + (before or min(grid[0], preview[0]) * preview[1])
 
 
 def _worth(each: Sample) -> float:
@@ -320,11 +319,9 @@ def _batch(
     said = {name: torch.stack([each[name] for each in found]) for name in RESTING}
     origins = torch.stack([cells(each) for each in samples])
     if samples[0].references:
-        before = [data.codes[row][0] for row in rows]
-        edited = [each.task in WHOLE for each in samples]
         same = [
-            old == new if edit else torch.zeros(grid, dtype=torch.bool)
-            for old, new, edit in zip(before, target, edited, strict=True)
+            data.codes[row][1] == new if each.task in WHOLE else torch.zeros(grid, dtype=torch.bool)
+            for row, each, new in zip(rows, samples, target, strict=True)
         ]
         repeats = torch.stack(same).flatten(1)
         codes, weight, origins = (each.flatten(1) for each in (target, weight, origins))

@@ -19,7 +19,7 @@ import copy
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,8 @@ MINIATURE = Sizes(
     glyph_heads=6,
     glyph_head_dim=32,
     glyph_intermediate=512,
-    smallest_reference=256,
+    # The shortest side that the world has, so that each of its pictures is a reference as it is.
+    smallest_reference=192,
     largest_reference=1024,
     side=256,
     steps=20,
@@ -535,15 +536,7 @@ def build(
     sizes: Sizes,
     captions: Iterable[str],
     seed: int,
-    *,
-    zero_decoder: bool = False,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Writes a complete checkpoint with random weights."""
-    parts = build_parts(sizes, captions, seed, zero_decoder=zero_decoder)
-    write(folder, parts, sizes.defaults, dtype)
-
-
-def describe(sizes: Sizes) -> dict[str, Any]:
-    """The sizes as plain values, for a training log."""
-    return asdict(sizes)
+    write(folder, build_parts(sizes, captions, seed), sizes.defaults, dtype)

@@ -29,16 +29,6 @@ KEPT_DARK = 4
 """What must be kept is shown darkened by this."""
 
 
-def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int = 8, gap: int = 4) -> Image.Image:
-    """Equally large RGB pictures side by side, on gray."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (128, 128, 128))
-    for index, picture in enumerate(pictures):
-        sheet.paste(Image.fromarray(picture), ((index % columns) * (width + gap), (index // columns) * (height + gap)))
-    return sheet
-
-
 def world_sheet(
     art: Art,
     split: str,

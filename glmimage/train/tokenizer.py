@@ -257,8 +257,7 @@ def train_tokenizer(
     run.train(loss_of, log_every=60)
     visual.eval()
     if "ground" in objectives:
-        freed, _ = merge_grounds(visual, vqvae, art, world)
-        print("codes of plain ground merged:", freed, flush=True)
+        print("codes of plain ground merged:", merge_grounds(visual, vqvae, art, world), flush=True)
         run.save()
     vqvae.quantize.embedding.weight.requires_grad_(True)
     return run
@@ -271,8 +270,8 @@ PURE = 0.9
 @torch.no_grad()
 def merge_grounds(
     visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, art: Art, world: World = SMALL, count: int = 1536
-) -> tuple[int, Tensor]:
-    """Makes one code of all that stand for plain ground of one colour: (codes freed, old code -> new code [K]).
+) -> int:
+    """Makes one code of all that stand for plain ground of one colour; returns how many codes that frees.
 
     The freed vectors are turned away from everything, so that no cell is nearest to them.
     """
@@ -298,7 +297,7 @@ def merge_grounds(
             weight[kept] = F.normalize(sums[twins].sum(0), dim=-1)
     freed = merged != torch.arange(len(weight))
     weight[freed] = F.normalize(-weight[~freed].mean(0), dim=-1)
-    return int(freed.sum()), merged
+    return int(freed.sum())
 
 
 def reading_losses(

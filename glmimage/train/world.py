@@ -3,8 +3,8 @@
 A scene is a ground with one to three stickers and perhaps words, all snapped to a grid of cells of 32 px. Everything is
 drawn from a `random.Random` that the caller seeds; the same seed gives the same scene, picture and caption. The first
 level is text-to-image alone: one size, plain grounds, one word on a line, English. The second adds more shapes, words
-in boxes and the tasks with references: what the shipped weights were trained on. The third has everything; all that is
-possible at one level is possible at the next.
+in boxes and the tasks with references: what the shipped weights were trained on. The third adds all sizes that the page
+offers up to 512 px, the fourth has everything; all that is possible at one level is possible at the next.
 
 How scenes look is in `layout` and `grounds`, how they are worded in `captions` and `chinese`, tasks with references in
 `edits`; the names that trainers and tests need are here, too.
