@@ -96,13 +96,14 @@ def test_what_is_to_be_kept_is_learned_from_too(tiny: Path, pictures: Path, tmp_
     assert beside[0] < alone[0] + 0.1, "and still learns what is new"
 
 
-def test_what_is_learned_from_other_captions_or_at_another_rank_begins_anew(
+def test_what_is_learned_from_other_captions_or_at_another_rank_or_rate_begins_anew(
     tiny: Path, pictures: Path, trained: Path, tmp_path: Path
 ):
-    def files(folder: Path, rank: int) -> int:
+    def files(folder: Path, rank: int, rate: float = FAST.rate) -> int:
         """States of runs after one that is over at once where it goes on."""
         runs = trained / "runs"
-        list(lora.learn(Stack.load(tiny), folder, {"prior": FAST}, tmp_path / "adapter", runs, rank))
+        schedules = {"prior": replace(FAST, rate=rate)}
+        list(lora.learn(Stack.load(tiny), folder, schedules, tmp_path / "adapter", runs, rank))
         return len(list(runs.rglob("lora-prior.pt")))
 
     before = len(list((trained / "runs").rglob("lora-prior.pt")))
@@ -112,6 +113,7 @@ def test_what_is_learned_from_other_captions_or_at_another_rank_begins_anew(
     (other / "0.txt").write_text("a dog", encoding="utf-8")
     assert files(other, 4) == before + 1
     assert files(pictures, 2) == before + 2
+    assert files(pictures, 4, FAST.rate / 2) == before + 3
 
 
 def test_the_engine_paints_with_it(tiny: Path, trained: Path):

@@ -226,10 +226,9 @@ def train_lora(
     run.train(loss_of)
 
 
-def _told_apart(stack: Stack, items: Sequence[Captioned], rank: int, schedules: Mapping[Component, Schedule]) -> str:
+def _told_apart(stack: Stack, items: Sequence[Captioned], rank: int, schedule: Schedule) -> str:
     """Other pictures, another rank, schedule or checkpoint: another name."""
-    told = (rank, *(each for part in sorted(schedules) for each in (part, schedules[part])))
-    digest = hashlib.sha256(repr(told).encode())
+    digest = hashlib.sha256(repr((rank, schedule)).encode())
     for module in (stack.prior.lm_head, stack.decoder.proj_out):
         digest.update(module.weight.detach().float().cpu().numpy().tobytes())
     for item in items:
@@ -291,8 +290,8 @@ def learn(
     captions, rank, schedule and checkpoint are the same; their states are kept in `work`.
     """
     items, kept = prepare(stack, folder), prepare(stack, preserve) if preserve else []
-    runs = work / _told_apart(stack, (*items, *kept), rank, schedules)
     for part, schedule in schedules.items():
+        runs = work / _told_apart(stack, (*items, *kept), rank, schedule)
         train_lora(stack, part, items, runs, schedule, rank, kept)
         target = output if len(schedules) == 1 else output / FOLDERS[part]
         save_lora(stack, part, target, rank)
