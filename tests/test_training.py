@@ -186,10 +186,16 @@ def test_in_the_end_only_new_words_and_where_something_new_begins_weigh_more():
     assert heavy("add", both, one) == [[4, 4]]
     assert heavy("remove", one, both) == []
     # The word to one cell beyond its end, both rows, but for its first cell; one that was there before counts as all.
-    spelled = weights("text", both) == prior_stage.SPELLING_WEIGHT
-    assert spelled.nonzero().tolist() == [[6, 2], [6, 3], [7, 1], [7, 2], [7, 3]]
-    assert weights("text", both)[6, 1] == prior_stage.LATE_WEIGHT
+    spelled = weights("text", both)
+    assert spelled[6, 1] == prior_stage.LATE_WEIGHT
+    spelled[6, 1] = 0
+    assert (spelled == prior_stage.SPELLING_WEIGHT).nonzero().tolist() == [[6, 2], [6, 3], [7, 1], [7, 2], [7, 3]]
+    boxed = dataclasses.replace(sign, box=(0.125, 0.75, 0.375, 1.0))
+    assert weights("regions", dataclasses.replace(both, words=(boxed,)))[6, 1] == prior_stage.BOXED_WEIGHT
     assert (weights("add", both, one) != prior_stage.SPELLING_WEIGHT).all()
+    # Without room to its right what comes late is cut.
+    tight = dataclasses.replace(both, words=(Word("WELCOME", "red", 6, 0),))
+    assert weights("text", tight)[6, 0] == prior_stage.TIGHT * prior_stage.LATE_WEIGHT
     early = weights("text", both, even=False)
     assert early[2, 6] == prior_stage.GROUND_WEIGHT < early[5, 5] < early[6, 2] == prior_stage.LETTER_WEIGHT
 
@@ -463,6 +469,35 @@ def test_weights_that_find_no_room_are_one_sentence(parts, tmp_path, monkeypatch
     monkeypatch.setattr(type(parts.vae), "save_pretrained", lambda *rest, **named: full({}, tmp_path / "half"))
     with pytest.raises(TrainingError, match=r"cannot be written .*make room or name another folder"):
         release.write(tmp_path / "made", parts)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_steps_of_muon_are_those_of_pytorchs_in_both_types(monkeypatch, half):
+    """PyTorch's round to bfloat16 in any case, so that ours may differ by that, and no more."""
+    monkeypatch.setattr(loop, "_half", lambda: half)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((12, 40), (40, 12), (12, 40), (24, 24))
+    begun = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(each.clone()) for each in begun] for _ in range(2))
+    settings = {"lr": 0.02, "weight_decay": 0.1}
+    optimizers = (loop._Muon(ours, **settings), torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **settings))
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, before in zip(ours, theirs, begun, strict=True):
+        assert (one - other).norm() < 0.03 * (other - before).norm()
+
+
+def test_products_are_halved_where_the_processor_is_faster_so(monkeypatch):
+    x = torch.ones(4, 4)
+    for half, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(loop, "_half", lambda half=half: half)
+        with loop.mixed_precision():
+            assert (x @ x).dtype is dtype
+        assert loop._orthogonal(x[None], (3.4, -4.8, 2.0)).dtype is dtype
 
 
 def test_the_rate_warms_up_holds_and_falls():

@@ -48,7 +48,7 @@ from glmimage.train.edits import Sample
 from glmimage.train.evaluate import cases
 from glmimage.train.glance import CodeTable, PriorAlone, drawn_grid, true_codes
 from glmimage.train.layout import Scene, labels, render
-from glmimage.train.loop import scene_rng
+from glmimage.train.loop import mixed_precision, scene_rng
 from glmimage.train.lora import code_losses
 from glmimage.train.probe import probe
 from glmimage.train.recipe import SCHEDULES
@@ -150,7 +150,7 @@ class _Data:
         """[B, codes] for each grid."""
         codes = torch.cat([grid[list(rows)].flatten(1) for grid in self.grids], 1)
         prompts = [self.prompt(row, rng, held_out) for row in rows]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             found = code_losses(model, prompts, codes, torch.device("cpu"))
         return list(found.split([grid[0].numel() for grid in self.grids], 1))
 

@@ -39,7 +39,7 @@ from glmimage.prompting import quoted
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import ALL_CLASSES, SQUARE
-from glmimage.train.loop import Metrics, Run, Schedule
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision
 from glmimage.train.world import WORLDS, labels
 
 UNCONDITIONAL = 0.07
@@ -456,7 +456,7 @@ def train_decoder(
         times = sample_sigmas(len(batch.clean), generator)
         sigmas = shift_sigmas(times, batch.whole[0] * batch.whole[1] // 4, scheduler)
         run.batch = {**batch.tensors(), "noise": noise, "times": times}
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             glyphs, there = glyph_embeddings(glyph_encoder, batch.texts)
             predicted, middle = velocity(
                 decoder,

@@ -25,7 +25,7 @@ from glmimage.errors import TrainingError
 from glmimage.train.art import Art
 from glmimage.train.edits import Sample, sample
 from glmimage.train.layout import SQUARE, Scene, render
-from glmimage.train.loop import scene_rng, store
+from glmimage.train.loop import mixed_precision, scene_rng, store
 from glmimage.train.tokenizer import encode, halve, to_pixels
 from glmimage.train.world import GRAMMARS, World
 
@@ -41,7 +41,7 @@ Encode = Callable[[list[np.ndarray]], Tensor]
 @torch.no_grad()
 def latents_of(vae: AutoencoderKL, pictures: list[np.ndarray]) -> Tensor:
     """[B, 16, H/8, W/8] bfloat16, not normalised, of equally large pictures."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         latents: Tensor = vae.encode(to_pixels(pictures)).latent_dist.mean.bfloat16()
     return latents
 
@@ -49,7 +49,7 @@ def latents_of(vae: AutoencoderKL, pictures: list[np.ndarray]) -> Tensor:
 @torch.no_grad()
 def codes_of(visual: GlmImageVisionModel, vqvae: GlmImageVQVAE, pictures: list[np.ndarray]) -> Tensor:
     """[B, H/32, W/32], int16, of equally large pictures."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         codes = encode(visual, vqvae, to_pixels([halve(picture) for picture in pictures]))
     return codes.to(torch.int16)
 

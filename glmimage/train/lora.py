@@ -39,7 +39,7 @@ from glmimage.prompting import PromptIds, prompt_ids, quoted
 from glmimage.quantize import FOLDERS, Component
 from glmimage.references import encode_codes, fit
 from glmimage.train.decoder import UNCONDITIONAL, glyph_embeddings, sample_sigmas, velocity
-from glmimage.train.loop import Metrics, Run, Schedule, store
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, store
 from glmimage.train.prior import COPY_WEIGHT, hidden_states, to_preview
 
 NAME = "default"
@@ -216,7 +216,7 @@ def train_lora(
         chosen = _some(new[size], schedule.batch - len(kept), rng)
         run.batch = {str(index): item.codes for index, item in enumerate(chosen + kept)}
         loss = torch.zeros((), device=stack.device)
-        with torch.autocast(stack.device.type, torch.bfloat16):
+        with mixed_precision(stack.device.type):
             for alike in [chosen + kept] if beside == size else [chosen, kept]:
                 share = len(alike) / len(chosen + kept)
                 each = prior_loss(stack, alike) if part == "prior" else decoder_loss(stack, alike, generator)

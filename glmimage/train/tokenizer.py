@@ -29,7 +29,7 @@ from transformers.models.glm_image.modeling_glm_image import GlmImageVisionModel
 from glmimage.errors import TrainingError
 from glmimage.train.art import Art
 from glmimage.train.layout import ALL_CLASSES
-from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, scene_rng
 from glmimage.train.world import GROUNDS, LABELS, SMALL, World, labels, render, sample_scene
 
 WEIGHTS = {"thing": 1.5, "style": 1.2, "part": 0.7, "letter": 3.0, "ink": 0.5, "ground": 0.15, "redrawn": 0.5}
@@ -192,7 +192,7 @@ def _seen(
     found = []
     for start in range(0, STARTED_FROM * batch, batch):
         pixels, grid = batch_of("train", start, batch, art, world)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             vectors = code_vectors(vqvae, features(visual, pixels)).flatten(0, -2)
         found.append(vectors[torch.multinomial(cell_weights(grid), min(CELLS, len(vectors)), generator=generator)])
     return torch.cat(found)
@@ -226,7 +226,7 @@ def train_tokenizer(
         pixels, grid = batch_of("train", step * schedule.batch, schedule.batch, art, world)
         run.batch = {"pixels": pixels, "labels": grid}
         weights = cell_weights(grid)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             hidden = features(visual, pixels)
         vectors = code_vectors(vqvae, hidden).flatten(0, -2)
         metrics: dict[str, float] = {}
@@ -243,7 +243,7 @@ def train_tokenizer(
             if step % REVIVE_EVERY == 0 and done < 0.8:
                 metrics["revived"] = codebook.revive(weight, vectors.detach(), weights, generator) * 1.0
             metrics["commitment"] = commitment.item()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             said, redrawn = reader(told)
             said_directly, redrawn_directly = direct(hidden.flatten(0, -2))
         target = patches(pixels, visual.config.patch_size).flatten(0, 1)

@@ -17,7 +17,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
 from glmimage.train.art import Art
-from glmimage.train.loop import Metrics, Run, Schedule, scene_rng
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, scene_rng
 from glmimage.train.world import SIDE, SMALL, World, render, sample_scene
 
 CROP = 128
@@ -101,7 +101,7 @@ def train_vae(
         generator = torch.Generator().manual_seed(step)
         batch = _crops(step, schedule.batch, art, world, generator)
         run.batch = {"pixels": batch}
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             posterior = vae.encode(batch).latent_dist
             latents = posterior.mean + torch.exp(0.5 * posterior.logvar) * torch.randn(
                 posterior.mean.shape, generator=generator
@@ -129,7 +129,7 @@ def train_vae_decoder(vae: AutoencoderKL, work: Path, art: Art, schedule: Schedu
         generator = torch.Generator().manual_seed(step)
         batch = _crops(AFTER_VAE + step, schedule.batch, art, world, generator)
         run.batch = {"pixels": batch}
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             with torch.no_grad():
                 latents = vae.encode(batch).latent_dist.mean
             made = vae.decode(latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)).sample

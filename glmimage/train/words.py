@@ -12,6 +12,10 @@ import random
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 LONGEST = 8
 """Letters of the longest word."""
+_LENGTHS = (1, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8)
+"""Of training's random strings. The evaluation's are longer than evenly drawn ones, and so are the words that people
+write: with equal shares and short words the prior had a letter wrong in 0.1 of words of three to five, in 0.3 of eight.
+"""
 
 _WORDS = (
     "love hello happy party pizza fresh smile dream sunny magic super cool wow yes sale open peace music dance "
@@ -26,7 +30,17 @@ _WORDS = (
     "king queen crown gold silver ruby gem jewel gift card ring baby mom dad kids girl boy friend hug kiss heart wish "
     "thanks please bye hi hey okay yeah ahoy boom bang pop zap buzz beep vroom meow woof quack roar oink tweet "
     "alpha beta delta omega zen yoga spa gym fit bio eco green blue red pink black white retro vintage classic modern "
-    "2024 2025 2026 100 24 365 007 1984 10 50 99"
+    "2024 2025 2026 100 24 365 007 1984 10 50 99 "
+    "balloon blanket blossom bottle branch bright butter candle captain caravan carrot central chapter chicken "
+    "citizen climber cottage country crystal curious customer daughter daylight delight diamond discover dolphin "
+    "elephant engineer evening explore factory fantasy feather festival firefly flower fortune freedom friendly "
+    "gallery gentle glacier goodbye grateful hedgehog highway holiday horizon hundred imagine journey justice kingdom "
+    "lantern laughter leather library lobster machine marble meadow melody message midnight million moment morning "
+    "mountain mystery natural notebook october organic outdoor package parade passport pattern penguin perfect "
+    "pioneer popcorn portrait present promise quality question rainfall random recipe remember resort romance sailor "
+    "sandwich scooter seaside shadow shelter silence snowman special sparkle station stranger strong "
+    "surprise teacher theatre thunder tomato tonight tractor treasure triangle twelve universe vacation vanilla "
+    "victory walnut weekend whisper wildlife wonder workshop"
 )
 WORDS = tuple(_WORDS.split())
 _HELD_OUT_WORDS = (
@@ -66,7 +80,7 @@ def sample_text(rng: random.Random, held_out: bool = False, longest: int = LONGE
             text = rng.choice(HELD_OUT_WORDS if held_out else WORDS)
             text = rng.choice((text.upper(), text.upper(), text, text.capitalize()))
         else:
-            length = rng.choice((3, 4, 5, 6, 7, 8) if held_out else (1, 2, 3, 4, 5, 6, 7, 8))
+            length = rng.choice((3, 4, 5, 6, 7, 8) if held_out else _LENGTHS)
             alphabet = rng.choice((LETTERS[:26], LETTERS[:26], LETTERS[26:52], LETTERS, LETTERS[52:] + LETTERS[:26]))
             text = "".join(rng.choice(alphabet) for _ in range(length))
         if len(text) <= longest:
