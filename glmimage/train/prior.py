@@ -32,7 +32,7 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import SQUARE, Scene
-from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, sides
+from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, beginnings
 from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision
 from glmimage.train.words import columns
 from glmimage.train.world import WORLDS
@@ -60,7 +60,7 @@ SLOWEST = 0.4
 START_WEIGHT = 6.0
 """Of the first cell of a sticker that is new, or in an edit a word: what stands where is decided there, and the rest
 follows."""
-LATE_WEIGHT, BOXED_WEIGHT = 4.0, 3.0
+LATE_WEIGHT, BOXED_WEIGHT = 4.0, 2.0
 """The same of words in other pictures, once all else weighs the same; of those in boxes, whose place is asked for.
 At 1 more of them never came; at 6 half of the boxed ones came too early. At 2 in all, unsure priors (other shapes, two
 lines) gave the right place 0.3 to 0.8, and what did not begin there began in the last row, where half of it fits, or
@@ -277,8 +277,8 @@ def cell_weights(each: Sample, *, even: bool) -> Tensor:
         if word not in before.words:
             if even:
                 weight[word.row : word.row + 2, word.col : word.col + columns(word.text) + 1] = SPELLING_WEIGHT
-            late = BOXED_WEIGHT if word.box else LATE_WEIGHT
-            late *= TIGHT if scene.grid[1] - word.col - columns(word.text) < TIGHT_SPARE else 1
+            spare = scene.grid[1] - word.col - columns(word.text)
+            late = BOXED_WEIGHT if word.box else LATE_WEIGHT * (TIGHT if spare < TIGHT_SPARE else 1)
             weight[word.row, word.col] = late if even and each.task not in WHOLE else START_WEIGHT
     for thing in scene.things:
         if thing not in before.things:
@@ -391,10 +391,10 @@ def _batch(
 
 
 def _said(processor: GlmImageProcessor, scene: Scene, text: str) -> dict[str, Tensor]:
-    """`looks.letters` and `looks.sides` for the prompt's own tokens, [h, w] each."""
+    """`looks.letters` and `looks.beginnings` for the prompt's own tokens, [h, w] each."""
     offsets = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    rows, cols = sides(scene, text, offsets)
-    return {"letter": letters(scene, text, offsets), "row": rows, "column": cols}
+    rows, begins = beginnings(scene, text, offsets)
+    return {"letter": letters(scene, text, offsets), "row": rows, "begin": begins}
 
 
 def _first_cells(grid: Grid, preview: Grid) -> Tensor:
