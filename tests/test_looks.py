@@ -55,22 +55,21 @@ def test_a_word_beside_another_keeps_its_own_letters():
     assert [prompt[place] for place in found[0, :5]] == ["A", "B", "C", "D", '"']
 
 
-def test_where_a_word_in_a_box_begins_is_looked_for_in_its_row_and_its_first_cell():
+def test_where_a_word_in_a_box_begins_is_looked_for_in_its_row_and_column():
     boxes = (0.3, 0.2, 0.75, 0.55), (0.1, 0.75, 0.5, 1.0)
     words = Word("CATS", "red", 2, 2, box=boxes[0]), Word("DOG", "red", 7, 1, box=boxes[1]), Word("NO", "red", 0, 0)
     prompt = 'the text "CATS" in red, column 3, row 3 and the text “DOG” on the left, column 2, row 7, and "NO"'
-    rows, begins = looks.beginnings(Scene("white", (), words), prompt, _offsets(prompt))
-    said = [prompt.index(part) + len(part) - 1 for part in ("row 3", "row 7")]
-    assert rows.unique().tolist() == sorted([looks.NOWHERE, *said])
+    rows, cols = looks.sides(Scene("white", (), words), prompt, _offsets(prompt))
+    said = [prompt.index(part) + len(part) - 1 for part in ("row 3", "row 7", "column 3", "column 2")]
+    assert rows.unique().tolist() == sorted([looks.NOWHERE, said[0], said[1]])
     assert (rows[2, :6] == said[0]).all()
     assert (rows[6, :4] == said[1]).all(), "the row that is said, where the word is late"
     assert (rows != looks.NOWHERE).sum() == 10
-    assert (begins[2, 2], begins[6, 1]) == tuple(said), "what follows both numbers, where both are meant"
-    assert (begins != looks.NOWHERE).sum() == 2
+    assert (cols[:4, 2] == said[2]).all()
+    assert (cols[:8, 1] == said[3]).all()
+    assert (cols != looks.NOWHERE).sum() == 12
     plain = 'the text "CATS" on the left and the text "DOG", column 2, row 7'
-    assert looks.beginnings(Scene("white", (), words[:1]), plain, _offsets(plain))[0].unique().tolist() == [
-        looks.NOWHERE
-    ]
+    assert looks.sides(Scene("white", (), words[:1]), plain, _offsets(plain))[0].unique().tolist() == [looks.NOWHERE]
 
 
 def test_a_subject_s_cells_look_at_its_parts():

@@ -24,9 +24,9 @@ from glmimage.train.words import columns
 
 NOWHERE = -1
 """Of a code for which there is nothing to look at."""
-HEADS: Mapping[str, tuple[int, int]] = {"letter": (1, 0), "cell": (1, -1), "row": (0, 0), "begin": (0, -1)}
+HEADS: Mapping[str, tuple[int, int]] = {"letter": (1, 0), "cell": (1, -1), "row": (0, 0), "column": (0, -1)}
 """What is looked for -> layer, 1 in the middle and 0 before it, and head; they read the first and the last key head."""
-RESTING = ("letter", "row", "begin")
+RESTING = ("letter", "row", "column")
 """Where such a thing is nowhere, its head rests on the prompt's last token: so it also knows when a word begins."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
 _CELL = re.compile(r"[^\"“”「」']*?(?:column (\d+), row (\d+)|第(\d+)列、第(\d+)行)")
@@ -56,26 +56,25 @@ def letters(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> Te
     return found
 
 
-def beginnings(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Two [h, w]: in the row where a word in a box is said to begin, up to its end, the token that says that row; and
-    in the cell where it is said to begin the same, which follows the column's number and so knows both.
-
-    The column's number alone cannot know its row, which is said after it: looked for by column, it let a word begin in
-    its own row and another one's column.
-    """
+def sides(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Rows and columns [h, w] each: in the row where a word in a box is said to begin, up to its end, the token that
+    says so; in its column, down to its end, that of the column. Of several words the next one."""
     token = {place: number for number, (first, last) in enumerate(offsets) for place in range(first, last)}
-    rows, begins = torch.full(scene.grid, NOWHERE), torch.full(scene.grid, NOWHERE)
+    rows, cols = torch.full(scene.grid, NOWHERE), torch.full(scene.grid, NOWHERE)
     said = []
     for word in scene.words:
         ends = [prompt.find(f"{left}{word.text}{right}") + len(word.text) + 2 for left, right in _MARKS]
         if word.box and (match := _CELL.match(prompt, max(ends))) and max(ends) >= len(word.text) + 2:
-            row, col = cells_in(word.box, word.text, scene.grid)
-            said.append((row, col, columns(word.text), token[match.end(2 if match[1] else 4) - 1]))
-    for row, col, width, number in sorted(said, key=lambda each: each[1]):
+            column, row = (1, 2) if match[1] else (3, 4)
+            row_of, col_of = cells_in(word.box, word.text, scene.grid)
+            said.append((row_of, col_of, columns(word.text), token[match.end(row) - 1], token[match.end(column) - 1]))
+    for row, col, width, number, _ in sorted(said, key=lambda each: each[1]):
         until = rows[row, : col + width]
         until[until == NOWHERE] = number
-        begins[row, col] = number
-    return rows, begins
+    for row, col, _, _, number in sorted(said):
+        until = cols[: row + 2, col]
+        until[until == NOWHERE] = number
+    return rows, cols
 
 
 def cells(each: Sample) -> Tensor:

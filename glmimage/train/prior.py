@@ -32,7 +32,7 @@ from glmimage.prompting import prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import SQUARE, Scene
-from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, beginnings
+from glmimage.train.looks import HEADS, NOWHERE, RESTING, cells, letters, missed, sides
 from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision
 from glmimage.train.words import columns
 from glmimage.train.world import WORLDS
@@ -391,10 +391,10 @@ def _batch(
 
 
 def _said(processor: GlmImageProcessor, scene: Scene, text: str) -> dict[str, Tensor]:
-    """`looks.letters` and `looks.beginnings` for the prompt's own tokens, [h, w] each."""
+    """`looks.letters` and `looks.sides` for the prompt's own tokens, [h, w] each."""
     offsets = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    rows, begins = beginnings(scene, text, offsets)
-    return {"letter": letters(scene, text, offsets), "row": rows, "begin": begins}
+    rows, cols = sides(scene, text, offsets)
+    return {"letter": letters(scene, text, offsets), "row": rows, "column": cols}
 
 
 def _first_cells(grid: Grid, preview: Grid) -> Tensor:
