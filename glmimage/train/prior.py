@@ -66,8 +66,8 @@ At 1 more of them never came; at 6 half of the boxed ones came too early. At 2 i
 lines) gave the right place 0.3 to 0.8, and what did not begin there began in the last row, where half of it fits, or
 nowhere. Training's words are at times a cell late (`world.LATE`), so that what did not begin may still come."""
 TIGHT, TIGHT_SPARE = 2.0, 2
-"""Times that, where fewer columns than these are free right of the word: what begins late there loses its last letters,
-which was more than half of all misspelled words."""
+"""Times the former, where fewer columns than these are free right of the word: what begins late there loses its last
+letters, which was more than half of all misspelled words. (With boxed words at 3 and 6 fewer came right.)"""
 END_WEIGHT = 2.0
 """Of ground right of or below a sticker or a letter: where they end. At the weight of ground they come twice."""
 LETTER_WEIGHT = 4.0
