@@ -59,7 +59,7 @@ def test_where_a_word_in_a_box_begins_is_looked_for_in_its_row_and_column():
     boxes = (0.3, 0.2, 0.75, 0.55), (0.1, 0.75, 0.5, 1.0)
     words = Word("CATS", "red", 2, 2, box=boxes[0]), Word("DOG", "red", 7, 1, box=boxes[1]), Word("NO", "red", 0, 0)
     prompt = 'the text "CATS" in red, column 3, row 3 and the text “DOG” on the left, column 2, row 7, and "NO"'
-    rows, cols = looks.sides(Scene("white", (), words), prompt, _offsets(prompt))
+    rows, cols, begins = looks.sides(Scene("white", (), words), prompt, _offsets(prompt))
     said = [prompt.index(part) + len(part) - 1 for part in ("row 3", "row 7", "column 3", "column 2")]
     assert rows.unique().tolist() == sorted([looks.NOWHERE, said[0], said[1]])
     assert (rows[2, :6] == said[0]).all()
@@ -68,6 +68,9 @@ def test_where_a_word_in_a_box_begins_is_looked_for_in_its_row_and_column():
     assert (cols[:4, 2] == said[2]).all()
     assert (cols[:8, 1] == said[3]).all()
     assert (cols != looks.NOWHERE).sum() == 12
+    assert begins[2, 2] == said[0]
+    assert begins[6, 1] == said[1]
+    assert (begins != looks.NOWHERE).sum() == 2, "not where one word's row meets the other's column"
     plain = 'the text "CATS" on the left and the text "DOG", column 2, row 7'
     assert looks.sides(Scene("white", (), words[:1]), plain, _offsets(plain))[0].unique().tolist() == [looks.NOWHERE]
 
@@ -122,10 +125,13 @@ def test_a_batch_s_looks_are_at_what_the_codes_show(task: str, full: bool):
         grid = labels(samples[row].scene)[3].ravel()
         for name in looks.RESTING:
             blank = batch.looks[f"no {name}"][index]
-            # Such a head has one place to rest on, what it looks for or where drawing begins; a repetition has none.
+            # Such a head has one place to rest on, what it looks for or where drawing begins; a repetition has none,
+            # nor that for beginnings where no row is said.
             rests = (blank != looks.NOWHERE).int() + (batch.looks[name][index] != looks.NOWHERE)
-            assert rests.max() == 1
-            assert len(rests) - rests.sum() == (192 if full and not samples[row].references else 0)
+            free = name == "begin" and (batch.looks["row"][index] == looks.NOWHERE).all()
+            assert rests.max() == (0 if free else 1)
+            repeated = 192 if full and not samples[row].references else 0
+            assert len(rests) - rests.sum() == (len(rests) if free else repeated)
             assert set(blank.tolist()) <= {looks.NOWHERE, int(batch.at[index, 0])}
         for code, letter, cell in zip(
             batch.wanted[index] - 1000, batch.looks["letter"][index], batch.looks["cell"][index], strict=True

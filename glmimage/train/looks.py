@@ -24,9 +24,15 @@ from glmimage.train.words import columns
 
 NOWHERE = -1
 """Of a code for which there is nothing to look at."""
-HEADS: Mapping[str, tuple[int, int]] = {"letter": (1, 0), "cell": (1, -1), "row": (0, 0), "column": (0, -1)}
+HEADS: Mapping[str, tuple[int, int]] = {
+    "letter": (1, 0),
+    "cell": (1, -1),
+    "row": (0, 0),
+    "column": (0, -1),
+    "begin": (0, 1),
+}
 """What is looked for -> layer, 1 in the middle and 0 before it, and head; they read the first and the last key head."""
-RESTING = ("letter", "row", "column")
+RESTING = ("letter", "row", "column", "begin")
 """Where such a thing is nowhere, its head rests on the prompt's last token: so it also knows when a word begins."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
 _CELL = re.compile(r"[^\"“”「」']*?(?:column (\d+), row (\d+)|第(\d+)列、第(\d+)行)")
@@ -56,11 +62,12 @@ def letters(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> Te
     return found
 
 
-def sides(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Rows and columns [h, w] each: in the row where a word in a box is said to begin, up to its end, the token that
-    says so; in its column, down to its end, that of the column. Of several words the next one."""
+def sides(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and beginnings [h, w] each: in the row where a word in a box is said to begin, up to its end, the
+    token that says so; in its column, down to its end, that of the column. Of several words the next one. Where the two
+    meet, the row's token once more: it follows both numbers, so it alone can tell whose row and column these are."""
     token = {place: number for number, (first, last) in enumerate(offsets) for place in range(first, last)}
-    rows, cols = torch.full(scene.grid, NOWHERE), torch.full(scene.grid, NOWHERE)
+    rows, cols, begins = (torch.full(scene.grid, NOWHERE) for _ in range(3))
     said = []
     for word in scene.words:
         ends = [prompt.find(f"{left}{word.text}{right}") + len(word.text) + 2 for left, right in _MARKS]
@@ -69,12 +76,13 @@ def sides(scene: Scene, prompt: str, offsets: Sequence[tuple[int, int]]) -> tupl
             row_of, col_of = cells_in(word.box, word.text, scene.grid)
             said.append((row_of, col_of, columns(word.text), token[match.end(row) - 1], token[match.end(column) - 1]))
     for row, col, width, number, _ in sorted(said, key=lambda each: each[1]):
+        begins[row, col] = number
         until = rows[row, : col + width]
         until[until == NOWHERE] = number
     for row, col, _, _, number in sorted(said):
         until = cols[: row + 2, col]
         until[until == NOWHERE] = number
-    return rows, cols
+    return rows, cols, begins
 
 
 def cells(each: Sample) -> Tensor:

@@ -365,7 +365,9 @@ def _batch(
     ends = torch.tensor([len(prompt.ids) for prompt in prompts])
     looks = {**said, "cell": torch.full_like(origins, NOWHERE)}
     for name, each in said.items():
-        looks[f"no {name}"] = torch.where((each == NOWHERE) & ~once, ends[:, None] - 1, NOWHERE)
+        # Where no word is in a box, the head for beginnings is free to serve something else.
+        free = (each == NOWHERE).all(dim=1, keepdim=True) & (name == "begin")
+        looks[f"no {name}"] = torch.where((each == NOWHERE) & ~once & ~free, ends[:, None] - 1, NOWHERE)
     for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         front, end = len(prompt.ids), len(prompt.ids) + len(kept)
         ids[index, :front] = filled(prompt, data.codes[row][1:])
@@ -393,8 +395,8 @@ def _batch(
 def _said(processor: GlmImageProcessor, scene: Scene, text: str) -> dict[str, Tensor]:
     """`looks.letters` and `looks.sides` for the prompt's own tokens, [h, w] each."""
     offsets = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    rows, cols = sides(scene, text, offsets)
-    return {"letter": letters(scene, text, offsets), "row": rows, "column": cols}
+    rows, cols, begins = sides(scene, text, offsets)
+    return {"letter": letters(scene, text, offsets), "row": rows, "column": cols, "begin": begins}
 
 
 def _first_cells(grid: Grid, preview: Grid) -> Tensor:
