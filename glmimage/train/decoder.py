@@ -13,7 +13,7 @@ through the same layers at t = 0, alone and without glyphs, and the picture atte
 4. Modulations and output start at zero (upstream does not).
 5. Half of the batches are strips: the few rows of a picture around a word. Letters stand in a twentieth of a
    picture's cells, so that the same time teaches several times as many. Stickers, which strips cut, count in whole
-   pictures alone: told in parts as well, cats lost their faces while all scores rose.
+   pictures alone: a decoder that learned them in parts as well took a cat's face, which scores hardly showed.
 6. From some edited pictures the codes of what stays are hidden, so that it is taken from the reference.
 """
 

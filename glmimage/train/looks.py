@@ -31,7 +31,8 @@ HEADS: Mapping[str, tuple[int, int]] = {
     "column": (0, -1),
     "begin": (0, 1),
 }
-"""What is looked for -> layer, 1 in the middle and 0 before it, and head; they read the first and the last key head."""
+"""What is looked for -> layer, 1 in the middle and 0 before it, and head, of at least four; they read
+the first and the last key head."""
 RESTING = ("letter", "row", "column", "begin")
 """Where such a thing is nowhere, its head rests on the prompt's last token: so it also knows when a word begins."""
 _MARKS = tuple(dict.fromkeys(QUOTES))
