@@ -51,6 +51,23 @@ def test_missing_packages_are_one_sentence(tmp_path, packages, monkeypatch):
                 art.load_art(tmp_path, packages)
 
 
+def test_two_processes_may_write_the_cache_at_once(tmp_path, packages, monkeypatch):
+    # Two shards encoded beside each other in a new work folder: the second finishes while the first writes.
+    saved, beside = np.savez_compressed, iter([True, False])
+
+    def save(path, **arrays):
+        saved(path, **arrays)
+        if next(beside):
+            with monkeypatch.context() as patch:
+                patch.setattr("os.getpid", lambda: -1)
+                art.load_art(tmp_path, packages)
+
+    monkeypatch.setattr(np, "savez_compressed", save)
+    first = art.load_art(tmp_path, packages)
+    assert set(art.load_art(tmp_path, tmp_path / "gone").stickers) == set(first.stickers)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
 def test_every_letter_and_character_fills_its_own_tile():
     tiles = art.letter_tiles() | art.character_tiles()
     assert set(tiles) == {*LETTERS, *CHARACTERS}

@@ -439,7 +439,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monke
     with pytest.raises(TrainingError, match=r"No space left on device.*make room there"):
         run.save()
     assert run.state_file.read_bytes() == stored
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.partial*"))
 
     def art(work):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "art.npz"))

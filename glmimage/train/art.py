@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from glmimage.errors import TrainingError
 from glmimage.geometry import PRIOR_CELL
+from glmimage.train.loop import write_whole
 from glmimage.train.words import CHARACTERS, LETTERS
 
 CELL = PRIOR_CELL
@@ -240,9 +241,7 @@ def _stored(cache: Path) -> dict[str, NDArray[np.uint8]]:
 
 def _store(cache: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(cache)
+    write_whole(cache, lambda partial: np.savez_compressed(partial, **arrays))  # type: ignore[arg-type]
 
 
 def _render(keys: Sequence[str], packages: Path) -> dict[str, NDArray[np.uint8]]:

@@ -12,6 +12,7 @@ all together. The stages call submodules directly, so that gradients are average
 from __future__ import annotations
 
 import csv
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -89,11 +90,13 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -
 def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
     plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    _write_whole(path, lambda partial: save_file(plain, partial, about))
+    write_whole(path, lambda partial: save_file(plain, partial, about))
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    partial = path.with_suffix(".partial")
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file whole or not at all, whatever other processes write it, too. Raises `TrainingError` where there is
+    no room."""
+    partial = path.with_suffix(f".{os.getpid()}.partial{path.suffix}")
     try:
         write(partial)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -158,7 +161,7 @@ class Run:
             "average": self.average,
             "step": self.step,
         }
-        _write_whole(self.state_file, lambda partial: torch.save(state, partial))
+        write_whole(self.state_file, lambda partial: torch.save(state, partial))
 
     def train(self, loss_of: LossOf, *, log_every: int = 20, save_seconds: float = 180.0) -> None:
         """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""
@@ -253,12 +256,14 @@ class Run:
         rows.append({key: f"{value:.5g}" for key, value in row.items()})
         # Some figures are not in every row (nothing revived, no high sigma drawn): columns are all that ever were.
         columns = list(dict.fromkeys(key for each in rows for key in each))
-        partial = self.log_file.with_suffix(".partial.csv")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.log_file)
+
+        def write(partial: Path) -> None:
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_whole(self.log_file, write)
         print(self.name, " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
 
 
