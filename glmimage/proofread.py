@@ -121,15 +121,20 @@ class Proofreader:
 
     def _load(self) -> Any:
         if self._reader is None:
-            try:
-                from rapidocr import RapidOCR
-            except ImportError as error:
-                raise MachineError(
-                    f"RapidOCR, which reads the pictures, cannot be loaded ({error}); install requirements.txt again."
-                ) from error
-            threads = "EngineConfig.onnxruntime.intra_op_num_threads"
-            self._reader = RapidOCR(params={"Global.log_level": "critical", threads: self._threads})
+            self._reader = open_reader(self._threads)
         return self._reader
+
+
+def open_reader(threads: int) -> Any:
+    """RapidOCR with so many threads (0: its own choice). Raises `MachineError` where it is not installed."""
+    try:
+        from rapidocr import RapidOCR
+    except ImportError as error:
+        raise MachineError(
+            f"RapidOCR, which reads the pictures, cannot be loaded ({error}); install requirements.txt again."
+        ) from error
+    engine = {"EngineConfig.onnxruntime.intra_op_num_threads": threads} if threads else {}
+    return RapidOCR(params={"Global.log_level": "critical", **engine})
 
 
 def _frame(image: Image, scale: float) -> tuple[Image, float]:

@@ -8,7 +8,7 @@ from glmimage.train.art import Art
 from glmimage.train.edits import sample
 from glmimage.train.layout import Scene, Thing, Word, render
 from glmimage.train.loop import scene_rng
-from glmimage.train.marking import BEST_PSNR, Marker, ground_of, likeness, psnr, shrink
+from glmimage.train.marking import BEST_PSNR, Marker, ground_of, psnr, shrink
 from glmimage.train.world import FULL, SMALL, TASKED
 from tests.stickers import discs
 
@@ -95,10 +95,7 @@ def test_a_half_removed_sticker_is_not_removed(marker: Marker, art: Art):
     assert marker.mark(faint, each)["edit"] == [1.0]
 
 
-def test_likeness_and_psnr_of_known_answers():
-    assert likeness("hello", "hello") == 1
-    assert likeness("harbor", "harborr") == pytest.approx(6 / 7)
-    assert likeness("abc", "") == 0
+def test_psnr_of_known_answers():
     grey = np.full((4, 4, 3), 100, dtype=np.uint8)
     assert psnr(grey, grey) == BEST_PSNR
     assert psnr(grey, grey + 10) == pytest.approx(28.13, abs=0.01)

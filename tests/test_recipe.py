@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glmimage.checkpoint import read_defaults
 from glmimage.engine import Engine
 from glmimage.events import Result
 from glmimage.request import Request
@@ -47,6 +48,8 @@ def test_every_stage_is_one_command(small: None, tmp_path: Path, levels: str, kn
     run("export", "--output", str(tmp_path / "made"))
     described = json.loads((tmp_path / "made" / "world.json").read_text(encoding="utf-8"))
     assert described["languages"] == ["en", "zh"]
+    # All that was learned may be asked for.
+    assert read_defaults(tmp_path / "made").max_pixels == 512 * 512
     events = Engine.load(str(tmp_path / "made")).run(Request(prompt="a cat", width=64, height=64, steps=1))
     assert any(isinstance(event, Result) for event in events)
 
@@ -78,6 +81,21 @@ def test_no_time_is_no_ablation(minutes: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["ablate", "codes", f"--minutes={minutes}"])
     assert "is no number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["prior --steps=0", "vae --batch=-1", "evaluate --cases=x", "prior --rate=0"])
+def test_numbers_that_are_none_are_refused(said: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(said.split())
+    assert "number above 0" in capsys.readouterr().err
+
+
+def test_a_work_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("")
+    assert main(["--work", str(tmp_path / "file" / "work"), "vae"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be made" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("levels", ["5", "1:x", "", "2:0", "1:-1"])

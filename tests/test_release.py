@@ -12,6 +12,7 @@ from diffusers import GlmImagePipeline
 from transformers import PreTrainedTokenizerFast
 
 from glmimage.checkpoint import verify
+from glmimage.errors import TrainingError
 from glmimage.train import release
 from glmimage.train.release import MINIATURE, TINY, build_tokenizer
 from tests.conftest import CAPTIONS
@@ -118,6 +119,28 @@ def test_write_keeps_the_parts_as_they_are(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "out" / "vision_language_encoder" / "config.json").read_text())
     assert stored["dtype"] == "bfloat16"
     assert json.loads((tmp_path / "out" / "atelier.json").read_text())["width"] == TINY.side
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, parts = tmp_path / "out", release.build_parts(TINY, CAPTIONS, 0)
+    release.write(folder, parts, TINY.defaults)
+    (folder / "README.md").write_text("mine")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def full(*asked: Any, **named: Any) -> None:
+        raise Exception("No space left on device (os error 28)")  # as a fast tokenizer does
+
+    monkeypatch.setattr(type(parts.processor), "save_pretrained", full)
+    changed = release.build_parts(TINY, CAPTIONS, 1)
+    with pytest.raises(TrainingError, match=r"cannot be written \(No space left.*make room or name another folder"):
+        release.write(folder, changed, TINY.defaults)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [folder]
+    monkeypatch.undo()
+    release.write(folder, changed, TINY.defaults)
+    verify(folder)
+    assert (folder / "README.md").read_text() == "mine"
+    assert before != {path: path.read_bytes() for path in before}
 
 
 def test_generation_config_is_complete(tiny: Path) -> None:

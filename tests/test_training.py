@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from glmimage import files
 from glmimage.decoder import Conditions, Painter
 from glmimage.errors import TrainingError
 from glmimage.geometry import Size
@@ -357,6 +358,21 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
         run.train(lambda step, done: (model.weight.sum() * torch.nan, {}))
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_turns_the_weights(tmp_path):
+    model = _Line()
+    before = model.weight.detach().clone()
+    run = Run("steep", tmp_path, {"line": model}, _schedule(5))
+
+    def loss_of(step, done):
+        # Of which the loss is 0, and the gradient infinite.
+        run.batch = {"x": torch.zeros(1)}
+        return ((model.weight - model.weight.detach()).abs() ** 0.5).sum(), {}
+
+    with pytest.raises(TrainingError, match=r"The gradient of steep is .* at step 0 .*steep-batch-0\.safetensors"):
+        run.train(loss_of)
+    assert torch.equal(model.weight, before)
+
+
 def _squares(model: _Line):
     """The loss of batch k."""
 
@@ -430,8 +446,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monke
     run = Run("line", tmp_path, {"model": _Line()}, _schedule(4))
     run.train(_towards_one(run.modules["model"]))
 
-    def full(state, path):
-        path.write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     stored = run.state_file.read_bytes()
@@ -439,7 +455,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monke
     with pytest.raises(TrainingError, match=r"No space left on device.*make room there"):
         run.save()
     assert run.state_file.read_bytes() == stored
-    assert not list(tmp_path.glob("*.partial*"))
+    assert {path.name for path in tmp_path.iterdir()} == {"line.pt"}
 
     def art(work):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "art.npz"))
@@ -450,12 +466,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path, monke
 
 
 def test_weights_that_find_no_room_are_one_sentence(parts, tmp_path, monkeypatch):
-    def full(tensors, path, *rest, **named):
-        Path(path).write_bytes(b"half")
-        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+    def full(*asked, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loop, "save_file", full)
-    with pytest.raises(TrainingError, match=r"codes-1-0000\.safetensors .*os error 28.*make room there"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"codes-1-0000\.safetensors .*No space left.*make room there"):
         loop.store({"0.0": torch.zeros(2)}, tmp_path / "codes-1-0000.safetensors")
     assert not list(tmp_path.iterdir())
     run = Run("line", tmp_path, {"model": _Line()}, _schedule(2))
@@ -464,9 +479,13 @@ def test_weights_that_find_no_room_are_one_sentence(parts, tmp_path, monkeypatch
         run.batch = {"x": torch.zeros(2)}
         return run.modules["model"].weight.sum() / 0, {}
 
-    with pytest.raises(TrainingError, match=r"at step 0 \(its batch is lost: .*os error 28"):
+    with pytest.raises(TrainingError, match=r"at step 0 \(its batch is lost: .*No space left"):
         run.train(loss_of)
-    monkeypatch.setattr(type(parts.vae), "save_pretrained", lambda *rest, **named: full({}, tmp_path / "half"))
+
+    def not_stored(*asked, **named):
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(parts.vae), "save_pretrained", not_stored)
     with pytest.raises(TrainingError, match=r"cannot be written .*make room or name another folder"):
         release.write(tmp_path / "made", parts)
 
@@ -534,12 +553,22 @@ def test_a_tokenizer_goes_on_where_its_codebook_begins(tmp_path, monkeypatch):
     """Stored at the last step without codes, it had nothing to start them from."""
     monkeypatch.setattr(tokenizer, "QUANTIZE_FROM", 2)
     monkeypatch.setattr(tokenizer, "STARTED_FROM", 2)
-    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: 0)
-    model = release.build_parts(release.TINY, ["a cat"], 3).vision_language_encoder.model
-    for steps in (2, 4):
+    merged = []
+    monkeypatch.setattr(tokenizer, "merge_grounds", lambda *rest: merged.append(rest))
+    parts = release.build_parts(release.TINY, ["a cat"], 3)
+    model = parts.vision_language_encoder.model
+    for steps, times in ((2, 1), (4, 2), (4, 2)):
         run = tokenizer.train_tokenizer(model.visual, model.vqmodel, tmp_path, discs(), _schedule(steps))
         assert run.step == steps
         assert bool(run.modules["codebook"].counts.any()) is (steps > 2)
+        # Codes of a finished run that is started again stay: all exercises are encoded with them.
+        assert len(merged) == times
+    recipe.load_tokenizer(tmp_path, parts)
+    state = torch.load(tmp_path / "tokenizer.pt", weights_only=True)
+    state["modules"]["codebook.finished"] = torch.tensor(False)
+    torch.save(state, tmp_path / "tokenizer.pt")
+    with pytest.raises(TrainingError, match="tokenizer has not been finished"):
+        recipe.load_tokenizer(tmp_path, parts, needed=False)
 
 
 def test_steps_that_are_taken_again_are_logged_once(tmp_path):

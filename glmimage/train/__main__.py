@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmimage.errors import GLMImageError, TrainingError
+from glmimage.errors import GLMImageError, TrainingError, reason
 from glmimage.quantize import hush
 
 if TYPE_CHECKING:
@@ -61,6 +61,16 @@ def above_0(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     import platformdirs
 
@@ -69,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     work = Path(platformdirs.user_cache_dir("glm-image-atelier")) / "train"
     root = argparse.ArgumentParser(prog="python -m glmimage.train", description=__doc__)
     root.add_argument("--work", type=Path, default=work, help=f"where runs are kept (default {work})")
-    root.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: all cores)")
+    root.add_argument("--threads", type=count, default=0, help="threads of PyTorch (default: all cores)")
     root.add_argument("--start", type=Path, help="train on from this checkpoint where a stage has no run of its own")
     root.add_argument(
         "--levels",
@@ -87,10 +97,10 @@ def parser() -> argparse.ArgumentParser:
                 "--shards", type=numbers, help="which shards of 1024 exercises, as first:end (default: all)"
             )
         else:
-            command.add_argument("--steps", type=int, help="length of the run, in place of the recipe's")
-            command.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
+            command.add_argument("--steps", type=count, help="length of the run, in place of the recipe's")
+            command.add_argument("--batch", type=count, help="pictures a step, in place of the recipe's")
             command.add_argument(
-                "--rate", type=float, help="of learning; a finished checkpoint that learns on wants a third"
+                "--rate", type=above_0, help="of learning; a finished checkpoint that learns on wants a third"
             )
         if stage in ("prior", "decoder"):
             command.add_argument("--eager", action="store_true", help="without torch.compile")
@@ -117,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     )
     world.add_argument("--task", help="only this one: text, regions, replace, remove, ...")
     world.add_argument("--language", help="only this one: en or zh")
-    world.add_argument("--count", type=int, default=24)
+    world.add_argument("--count", type=count, default=24)
     lora = commands.add_parser("lora", help="teach a checkpoint a folder of captioned pictures (fox.png, fox.txt)")
     lora.add_argument("folder", type=Path)
     lora.add_argument(
@@ -126,10 +136,10 @@ def parser() -> argparse.ArgumentParser:
     lora.add_argument("--part", default="both", choices=("prior", "decoder", "both"))
     lora.add_argument("--checkpoint", default="miniature")
     lora.add_argument("--output", type=Path, required=True, help="folder for the adapter, in peft's format")
-    lora.add_argument("--rank", type=int, default=16)
-    lora.add_argument("--steps", type=int, help="of each part, in place of the recipe's")
-    lora.add_argument("--rate", type=float, help="of learning, in place of the recipe's")
-    lora.add_argument("--batch", type=int, help="pictures a step, in place of the recipe's")
+    lora.add_argument("--rank", type=count, default=16)
+    lora.add_argument("--steps", type=count, help="of each part, in place of the recipe's")
+    lora.add_argument("--rate", type=above_0, help="of learning, in place of the recipe's")
+    lora.add_argument("--batch", type=count, help="pictures a step, in place of the recipe's")
     ablate = commands.add_parser("ablate", help="what single decisions of the recipe are worth, in small")
     ablate.add_argument("name", choices=("codes", "preview", "embeddings", "conditions"))
     ablate.add_argument(
@@ -142,18 +152,18 @@ def parser() -> argparse.ArgumentParser:
     probe.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     glance = commands.add_parser("glance", help="what the prior's codes say, read without painting: a minute, no OCR")
     glance.add_argument("--checkpoint", type=Path, help="a folder (default: what the work folder has learned so far)")
-    glance.add_argument("--cases", type=int, default=100)
+    glance.add_argument("--cases", type=count, default=100)
     glance.add_argument("--task", help="only this one: text, regions, replace, ...")
     glance.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     glance.add_argument("--language", help="of the prompts: en or zh (default: all of the level's)")
     evaluate = commands.add_parser("evaluate", help="scores on prompts that training never saw")
     evaluate.add_argument("--checkpoint", default="miniature")
     evaluate.add_argument("--task", default="all", help="text, regions, edit, style, subjects, or all (the default)")
-    evaluate.add_argument("--cases", type=int, default=100, help="of each task")
+    evaluate.add_argument("--cases", type=count, default=100, help="of each task")
     evaluate.add_argument("--lora", action="append", default=[], metavar="FOLDER[:WEIGHT]")
     evaluate.add_argument("--thing", help="ask for this thing in every picture and mark it alone; may be a new one")
     evaluate.add_argument("--style", help="with --thing: for the thing alone, in this style")
-    evaluate.add_argument("--steps", type=int, help="of the decoder, in place of the checkpoint's own")
+    evaluate.add_argument("--steps", type=count, help="of the decoder, in place of the checkpoint's own")
     evaluate.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     evaluate.add_argument("--language", help="of the prompts: en or zh (default: all of the level's)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -173,10 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in FULL:
             raise
         where = error.filename or arguments.work
-        print(f"error: The disk is full ({where}); make room, then the same command goes on.", file=sys.stderr)
+        print(f"error: The disk is full ({where}); make room, then start the same command again.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from the last stored state.", file=sys.stderr)
+        resumes = arguments.command in (*STAGES, "lora")
+        how = "; the same command goes on from the last stored state" if resumes else ""
+        print(f"Stopped{how}.", file=sys.stderr)
         return 130
 
 
@@ -188,6 +200,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     work: Path = arguments.work
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"The folder {work} cannot be made ({reason(error)}); name another: --work.") from error
     if arguments.command == "world":
         from glmimage.train.sheet import captioned_pictures, sheet_file, world_sheet
         from glmimage.train.world import WORLDS
@@ -322,9 +338,11 @@ def train_lora(arguments: argparse.Namespace, work: Path) -> int:
 
 
 def train(arguments: argparse.Namespace, work: Path) -> int:
+    from glmimage import files
     from glmimage.train import recipe
     from glmimage.train.art import load_art
 
+    files.sweep((work,))
     start: Path | None = arguments.start
     shares = arguments.levels or recipe.SHARES
     parts = recipe.begun_parts(start)

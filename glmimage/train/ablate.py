@@ -39,6 +39,7 @@ from glmimage.geometry import Size
 from glmimage.glyphs import encode_glyphs
 from glmimage.models import Stack
 from glmimage.prompting import PromptIds, prompt_ids, quoted
+from glmimage.proofread import likeness
 from glmimage.references import prepare
 from glmimage.request import Reference
 from glmimage.train import marking
@@ -368,7 +369,7 @@ def _words(
         picture = _paint(stack, codes, quoted(each.prompt) if glyphs else (), [], index)
         read, wanted = marker.read(picture, word), word.text.lower()
         found.append(float(wanted in read))
-        near.append(max((marking.likeness(wanted, text) for text in read), default=0.0))
+        near.append(max((likeness(wanted, text) for text in read), default=0.0))
     return mean(found), mean(near)
 
 

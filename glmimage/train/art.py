@@ -241,7 +241,7 @@ def _stored(cache: Path) -> dict[str, NDArray[np.uint8]]:
 
 def _store(cache: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(cache, lambda partial: np.savez_compressed(partial, **arrays))  # type: ignore[arg-type]
+    write_whole(cache, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
 
 def _render(keys: Sequence[str], packages: Path) -> dict[str, NDArray[np.uint8]]:

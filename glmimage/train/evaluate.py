@@ -24,25 +24,26 @@ import hashlib
 import json
 import math
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from glmimage import files, latents, tasks
+from glmimage import latents, tasks
 from glmimage.engine import Engine
-from glmimage.errors import TrainingError
+from glmimage.errors import TrainingError, reason
 from glmimage.events import Result
 from glmimage.request import Reference, Request
 from glmimage.train.art import CELL, Art
 from glmimage.train.edits import Sample, sample
 from glmimage.train.layout import Scene, region_of, render
-from glmimage.train.loop import scene_rng
+from glmimage.train.loop import scene_rng, write_whole
 from glmimage.train.marking import Marker, Marks, Picture
 from glmimage.train.sheet import answers_sheet, sheet_file
 from glmimage.train.world import GRAMMARS, SHIPPED, World, sample_with
@@ -195,11 +196,7 @@ class Ceilings:
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-
-        def write(file: IO[bytes]) -> None:
-            file.write(json.dumps(self.kept).encode())
-
-        files.write_whole(self.path, write)
+        write_whole(self.path, lambda file: file.write(json.dumps(self.kept).encode()))
 
 
 def _digest(vae: AutoencoderKL) -> str:
@@ -281,9 +278,13 @@ def evaluate(
             add(marks, marker.mark(picture, case.sample))
             add(best, ceilings.of(case.sample))
             shown.append((case.sample, picture))
-    ceilings.save()
-    if sheet:
-        answers_sheet(shown, art).save(sheet)
+    # Hours of painting are not lost for want of room.
+    try:
+        ceilings.save()
+        if sheet:
+            answers_sheet(shown, art).save(sheet)
+    except (OSError, TrainingError) as error:
+        warnings.warn(f"The scores are complete, but not all could be stored: {reason(error)}", stacklevel=2)
     return report(marks, best, cases, task, world)
 
 

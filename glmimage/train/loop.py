@@ -12,7 +12,7 @@ all together. The stages call submodules directly, so that gradients are average
 from __future__ import annotations
 
 import csv
-import os
+import io
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import mean
+from typing import IO
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from glmimage import machines
+from glmimage import files, machines
 from glmimage.errors import TrainingError, reason
 
 Metrics = Mapping[str, float]
@@ -66,8 +66,8 @@ class Schedule:
     """Decay of the averaged weights that are stored in the end; 0 = none."""
     muon: bool = False
     """Muon for the matrices inside blocks, AdamW for the rest."""
-    eager: tuple[str, ...] = ()
-    """Endings of the names of parameters that learn `EAGER` times as fast."""
+    faster: tuple[str, ...] = ()
+    """Endings of the names of parameters that learn `FASTER` times as fast."""
 
     def factor(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self.warmup)
@@ -90,22 +90,18 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -
 def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
     plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    write_whole(path, lambda partial: save_file(plain, partial, about))
+    write_whole(path, lambda file: file.write(serialize(plain, about)))
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file whole or not at all, whatever other processes write it, too. Raises `TrainingError` where there is
-    no room."""
-    partial = path.with_suffix(f".{os.getpid()}.partial{path.suffix}")
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """`files.write_whole`. Raises `TrainingError` where there is no room."""
     try:
-        write(partial)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        files.write_whole(path, write)
+    except (OSError, RuntimeError) as error:  # the latter is PyTorch's
         raise TrainingError(
             f"The file {path.name} could not be written to {path.parent} ({reason(error)}); make room there, then the"
             " same command goes on from what was stored before."
         ) from error
-    partial.replace(path)
 
 
 def scene_rng(split: str, index: int) -> random.Random:
@@ -113,7 +109,7 @@ def scene_rng(split: str, index: int) -> random.Random:
     return random.Random(f"{split}:{index}")
 
 
-EAGER = 10.0
+FASTER = 10.0
 
 
 class Run:
@@ -161,10 +157,10 @@ class Run:
             "average": self.average,
             "step": self.step,
         }
-        write_whole(self.state_file, lambda partial: torch.save(state, partial))
+        write_whole(self.state_file, lambda file: torch.save(state, file))
 
     def train(self, loss_of: LossOf, *, log_every: int = 20, save_seconds: float = 180.0) -> None:
-        """Runs to the end of the schedule. Raises `TrainingError` where the loss is not finite."""
+        """Runs to the end of the schedule. Raises `TrainingError` where loss or gradient are not finite."""
         sums: dict[str, list[float]] = {}
         saved = logged = time.monotonic()
         since = self.step
@@ -174,14 +170,11 @@ class Run:
         while self.step < self.schedule.steps:
             loss, metrics = loss_of(self.step * count + own, self.step / self.schedule.steps)
             # Of all processes: where one stops, all do.
-            if not torch.isfinite(loss.detach() if count == 1 else reduce(loss.detach(), "mean")):
-                raise TrainingError(
-                    f"The loss of {self.name} is {loss.item()} at step {self.step}{self._keep_batch()};"
-                    " start again from the last state with a lower rate."
-                )
+            self._must_be_finite("loss", loss.detach() if count == 1 else reduce(loss.detach(), "mean"))
             loss.backward()
             self._average(parameters)
-            torch.nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
+            # A finite loss may have a gradient that is not: one step with it, and every state after is worth nothing.
+            self._must_be_finite("gradient", torch.nn.utils.clip_grad_norm_(parameters, self.schedule.clip))
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["base_lr"] * self.schedule.factor(self.step)
@@ -218,6 +211,13 @@ class Run:
         mean = reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
         for parameter, part in zip(parameters, mean.split([grad.numel() for grad in grads]), strict=True):
             parameter.grad = part.view_as(parameter)
+
+    def _must_be_finite(self, what: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The {what} of {self.name} is {value.item()} at step {self.step}{self._keep_batch()};"
+                " start again from the last state with a lower rate."
+            )
 
     def _keep_batch(self) -> str:
         """Writes the batch; says where, as a part of a sentence."""
@@ -257,13 +257,11 @@ class Run:
         # Some figures are not in every row (nothing revived, no high sigma drawn): columns are all that ever were.
         columns = list(dict.fromkeys(key for each in rows for key in each))
 
-        def write(partial: Path) -> None:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-
-        write_whole(self.log_file, write)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.log_file, lambda file: file.write(text.getvalue().encode()))
         print(self.name, " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
 
 
@@ -309,12 +307,12 @@ def _orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], step
 
 
 def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    inner, decayed, plain, eager = [], [], [], []
+    inner, decayed, plain, faster = [], [], [], []
     for name, parameter in modules.named_parameters():
         if not parameter.requires_grad:
             continue
-        if schedule.eager and name.endswith(schedule.eager):
-            eager.append(parameter)
+        if schedule.faster and name.endswith(schedule.faster):
+            faster.append(parameter)
         elif schedule.muon and parameter.ndim == 2 and ("blocks." in name or "layers." in name) and "norm" not in name:
             inner.append(parameter)
         elif parameter.ndim >= 2 and "embed" not in name:
@@ -327,7 +325,7 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
             [
                 {"params": decayed, "weight_decay": schedule.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
-                {"params": eager, "weight_decay": 0.0, "base_lr": EAGER * schedule.rate},
+                {"params": faster, "weight_decay": 0.0, "base_lr": FASTER * schedule.rate},
             ],
             lr=schedule.rate,
             betas=(0.9, 0.98),

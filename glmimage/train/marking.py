@@ -14,14 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glmimage.errors import TrainingError
 from glmimage.geometry import Grid
+from glmimage.proofread import likeness, open_reader
 from glmimage.train import grounds
 from glmimage.train.art import CELL, STICKER_CELLS, Art
 from glmimage.train.edits import Sample
@@ -56,7 +55,7 @@ class Marker:
         """threads: of the OCR; 0 leaves the choice to it."""
         self.art, self.world = art, world
         self.stickers = {cells: _Stickers.of(art, world, cells) for cells in STICKER_CELLS}
-        self.reader = _reader(threads)
+        self.reader = open_reader(threads)
 
     def mark(self, picture: Picture, sample: Sample) -> Marks:
         """What is right in a picture that was asked for by an exercise; scores by the names of the report, and
@@ -146,17 +145,6 @@ class Marker:
                 ).split()
                 found += ["".join(parts), *parts] if parts else []
         return list(dict.fromkeys(found))
-
-
-def _reader(threads: int) -> Any:
-    try:
-        from rapidocr import RapidOCR
-    except ImportError as error:
-        raise TrainingError(
-            "The evaluation reads words with RapidOCR: install requirements-dev.txt, then start again."
-        ) from error
-    engine = {"EngineConfig.onnxruntime.intra_op_num_threads": threads} if threads else {}
-    return RapidOCR(params={"Global.log_level": "critical", **engine})
 
 
 # -- stickers ----------------------------------------------------------------------------------------------------------
@@ -294,16 +282,6 @@ def _places(word: Word) -> list[tuple[slice, slice]]:
         tops |= set(range(round(top * high), round(bottom * high) - lines + 1))
     across = slice(round(left * CELL), round(right * CELL))
     return [(slice(row * CELL, min(row + lines, high) * CELL), across) for row in sorted(tops)]
-
-
-def likeness(wanted: str, read: str) -> float:
-    """1 - Levenshtein distance / length of the longer."""
-    row = list(range(len(read) + 1))
-    for i, letter in enumerate(wanted, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(read, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (letter != other))
-    return 1 - row[-1] / max(len(wanted), len(read), 1)
 
 
 def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -7,7 +7,8 @@ tokenizer's vision tower and quantizer stay as stage 2 left them.
 
 The preview grid repeats the target grid by whole numbers: it is 16 x 16 for any square picture, so at 256 px each code
 stands there twice along each axis. (Codes of the enlarged picture, as upstream's recipe suggests, are finer than the
-target here: four times as many to get right before the first target code, each of which tells less.) Where it is no
+target here: four times as many to get right before the first target code, each of which tells less. What repeats is
+easy, so it weighs half, where the makers weigh the preview more.) Where it is no
 multiple, what is left over repeats the last row and column: with fractions, 19 columns for 12, every shape is a map of
 its own to learn by heart, and repetitions cost 14 of the 47 nats of an unseen picture.
 """

@@ -11,8 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from glmimage.checkpoint import read_defaults
 from glmimage.errors import TrainingError
 from glmimage.models import Stack
+from glmimage.request import Defaults
+from glmimage.train.art import CELL
 from glmimage.train.layout import SQUARE
 from glmimage.train.loop import Schedule, load_weights, scene_rng
 from glmimage.train.release import MINIATURE, Parts, build_parts, build_scheduler, extend_tokenizer, write
@@ -24,7 +27,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "tokenizer": Schedule(steps=2200, rate=1.5e-3, batch=64, warmup=50, muon=True),
     # Of these two the shipped weights had more in all, in several runs (the card counts them): losses still fall here.
     # Where to look is told by these biases against the rotary turn; at the common rate that takes thousands of steps.
-    "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, eager=("q_proj.bias", "k_proj.bias")),
+    "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, faster=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=11_000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
 SHARDS: Mapping[str, Mapping[int, int]] = {
@@ -147,7 +150,13 @@ def load_vae(work: Path, parts: Parts, *, needed: bool = True) -> None:
 
 
 def load_tokenizer(work: Path, parts: Parts, *, needed: bool = True) -> None:
+    """Raises `TrainingError` where it is not finished: what learned from other codes would be worth nothing."""
     prior = parts.vision_language_encoder.model
+    found = stage_state(work, "tokenizer", needed=needed)
+    if found is not None and not found[0]["codebook.finished"]:
+        raise TrainingError(
+            "The stage tokenizer has not been finished: run `python -m glmimage.train tokenizer` to its end first."
+        )
     load_stage(work, "tokenizer", {"visual": prior.visual, "vqvae": prior.vqmodel}, needed=needed)
 
 
@@ -200,9 +209,16 @@ def export(
         )
     if start is not None and share < 1:
         _between(begun_parts(start), parts, share)
-    write(folder, parts, MINIATURE.defaults)
+    write(folder, parts, _defaults(start, WORLDS[max(shares)]))
     told = json.dumps(describe(WORLDS[max(shares)]), indent=1, ensure_ascii=False)
     (folder / "world.json").write_text(told + "\n", encoding="utf-8")
+
+
+def _defaults(start: Path | None, world: World) -> Defaults:
+    """Those of the checkpoint that training began from, or the miniature's, with the size that was learned since."""
+    defaults = read_defaults(start) if start else MINIATURE.defaults
+    learned = max(rows * cols for rows, cols in world.grids) * CELL**2
+    return replace(defaults, max_pixels=max(learned, defaults.max_pixels) if start else learned)
 
 
 @torch.no_grad()

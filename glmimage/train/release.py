@@ -18,6 +18,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +187,6 @@ MINIATURE = Sizes(
     repeats=True,
     min_side=128,
     max_side=512,
-    max_pixels=384 * 256,
 )
 
 TINY = Sizes(
@@ -502,19 +503,32 @@ def build_parts(sizes: Sizes, captions: Iterable[str], seed: int, *, zero_decode
 def write(folder: Path, parts: Parts, defaults: Defaults | None = None, dtype: torch.dtype = torch.bfloat16) -> None:
     """Stores `parts` in the released layout as `dtype` safetensors, and `atelier.json` where `defaults` are given.
 
-    The parts themselves keep their dtype and device. Raises `TrainingError` where there is no room.
+    The parts themselves keep their dtype and device. Raises `TrainingError` where there is no room; a checkpoint that
+    was there before stays whole then.
     """
+    index: dict[str, Any] = {"_class_name": "GlmImagePipeline", "_diffusers_version": diffusers.__version__}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        index: dict[str, Any] = {"_class_name": "GlmImagePipeline", "_diffusers_version": diffusers.__version__}
-        for name in Parts.__dataclass_fields__:
-            part = getattr(parts, name)
-            _write_part(part, folder / name, dtype)
-            index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if defaults is not None:
-            write_defaults(folder, defaults)
-    except (OSError, SafetensorError) as error:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+            made = Path(beside)
+            for name in Parts.__dataclass_fields__:
+                part = getattr(parts, name)
+                _write_part(part, made / name, dtype)
+                index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+            text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+            (made / "model_index.json").write_text(text, encoding="utf-8")
+            if defaults is not None:
+                write_defaults(made, defaults)
+            folder.mkdir(exist_ok=True)
+            for new in made.iterdir():
+                old = folder / new.name
+                if old.is_dir():
+                    shutil.rmtree(old)
+                new.replace(old)
+    except Exception as error:
+        # A fast tokenizer that finds no room raises Exception itself, and no kind of it.
+        if not isinstance(error, OSError | SafetensorError) and type(error) is not Exception:
+            raise
         raise TrainingError(
             f"The checkpoint {folder} cannot be written ({reason(error)}); make room or name another folder."
         ) from error

@@ -127,9 +127,12 @@ class Codebook(nn.Module):
         self.register_buffer("counts", torch.zeros(codes))
         self.register_buffer("sums", torch.zeros(codes, dim))
         self.register_buffer("used", torch.zeros(codes))
+        self.register_buffer("finished", torch.tensor(False))
         self.counts: Tensor
         self.sums: Tensor
         self.used: Tensor
+        self.finished: Tensor
+        """Whether the codes stay as they are: what is encoded with others is worth nothing."""
 
     @torch.no_grad()
     def start(self, weight: Tensor, vectors: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
@@ -254,10 +257,14 @@ def train_tokenizer(
         metrics |= {**hits, "redrawn": losses["redrawn"].item()}
         return loss, metrics
 
+    if run.step < schedule.steps:
+        codebook.finished.fill_(False)
     run.train(loss_of, log_every=60)
     visual.eval()
-    if "ground" in objectives:
-        print("codes of plain ground merged:", merge_grounds(visual, vqvae, art, world), flush=True)
+    if not codebook.finished:
+        if "ground" in objectives:
+            print("codes of plain ground merged:", merge_grounds(visual, vqvae, art, world), flush=True)
+        codebook.finished.fill_(True)
         run.save()
     vqvae.quantize.embedding.weight.requires_grad_(True)
     return run
