@@ -116,6 +116,20 @@ def test_what_is_learned_from_other_captions_or_at_another_rank_or_rate_begins_a
     assert files(pictures, 4, FAST.rate / 2) == before + 3
 
 
+def test_the_batch_of_a_loss_that_is_not_finite_holds_all_that_it_is_computed_from(
+    tiny: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lora, "decoder_loss", lambda stack, items, generator: torch.tensor(torch.nan))
+    stack = Stack.load(tiny)
+    with pytest.raises(TrainingError, match=r"The loss of lora-decoder is nan at step 0 \(its batch is in "):
+        list(lora.learn(stack, pictures, {"decoder": FAST}, tmp_path / "out", tmp_path / "runs", 4))
+    (path,) = tmp_path.rglob("lora-decoder-batch-0.safetensors")
+    kept = load_file(path)
+    assert bytes(kept["0.caption"].tolist()).decode() == 'a cat and "AB"'
+    known = [item for item in lora.prepare(stack, pictures) if torch.equal(item.codes, kept["0.codes"])]
+    assert any(torch.equal(item.latents, kept["0.latents"]) for item in known)
+
+
 def test_the_engine_paints_with_it(tiny: Path, trained: Path):
     bare, with_it = paint(Engine.load(str(tiny))), paint(Engine.load(str(tiny), adapters=[Adapter(trained)]))
     assert not np.array_equal(bare.prior.target, with_it.prior.target)

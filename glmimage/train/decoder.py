@@ -40,7 +40,7 @@ from glmimage.prompting import quoted
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import ALL_CLASSES, SQUARE
-from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, text_tensor
 from glmimage.train.world import WORLDS, labels
 
 UNCONDITIONAL = 0.07
@@ -322,9 +322,9 @@ class _Batch:
     """In latents, of the pictures or of those that strips are cut from."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the loss is computed from, by name; texts as the bytes of a JSON list."""
-        told = torch.frombuffer(bytearray(json.dumps(self.texts).encode()), dtype=torch.uint8)
-        named = {"clean": self.clean, "codes": self.codes, "shown": self.shown, "texts": told}
+        """All that the loss is computed from, by name; texts as a JSON list."""
+        named = {"clean": self.clean, "codes": self.codes, "shown": self.shown}
+        named["texts"] = text_tensor(json.dumps(self.texts))
         for number, (latents, codes) in enumerate(self.references, 1):
             named |= {f"reference-{number}.latents": latents, f"reference-{number}.codes": codes}
         return {**named, "letters": self.letters, "things": self.things}

@@ -87,6 +87,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -
         ) from error
 
 
+def text_tensor(text: str) -> Tensor:
+    """Its UTF-8 bytes, [N] uint8: how a batch holds what was said."""
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
 def store(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all. Raises `TrainingError` where there is no room."""
     plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}

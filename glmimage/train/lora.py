@@ -39,7 +39,7 @@ from glmimage.prompting import PromptIds, prompt_ids, quoted
 from glmimage.quantize import FOLDERS, Component
 from glmimage.references import encode_codes, fit
 from glmimage.train.decoder import UNCONDITIONAL, glyph_embeddings, sample_sigmas, velocity
-from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, store
+from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, store, text_tensor
 from glmimage.train.prior import COPY_WEIGHT, hidden_states, to_preview
 
 NAME = "default"
@@ -214,7 +214,10 @@ def train_lora(
         beside = size if size in known or not preserve else kind.choice(preserve).size
         kept = _some(known.get(beside, ()), round(schedule.batch * PRESERVED), rng)
         chosen = _some(new[size], schedule.batch - len(kept), rng)
-        run.batch = {str(index): item.codes for index, item in enumerate(chosen + kept)}
+        run.batch = {}
+        for index, item in enumerate(chosen + kept):
+            run.batch |= {f"{index}.codes": item.codes, f"{index}.latents": item.latents}
+            run.batch[f"{index}.caption"] = text_tensor(item.caption)
         loss = torch.zeros((), device=stack.device)
         with mixed_precision(stack.device.type):
             for alike in [chosen + kept] if beside == size else [chosen, kept]:

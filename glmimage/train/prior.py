@@ -436,7 +436,10 @@ def train_prior(
         full = run.step % (FULL_EVERY if fresh else FULL_LATER) == 0
         even = done >= EVEN_FROM or not fresh
         batch = _batch(data, processor, rng, kind, schedule.batch, pad, full=full, even=even)
-        run.batch = {"ids": batch.ids, "places": batch.places, "at": batch.at, "wanted": batch.wanted}
+        run.batch = {
+            **{name: getattr(batch, name) for name in ("ids", "places", "at", "wanted", "weights")},
+            **{f"look {name}": places for name, places in batch.looks.items()},
+        }
         backend = SDPBackend.FLASH_ATTENTION if batch.ids.shape[1] >= FLASH_FROM else SDPBackend.MATH
         with mixed_precision(), sdpa_kernel(backend):
             hidden, looking, looked_at = forward(model, batch.ids, batch.places)
