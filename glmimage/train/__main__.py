@@ -7,7 +7,7 @@ import argparse
 import errno
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -195,8 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from glmimage.train.art import load_art
-
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     work: Path = arguments.work
@@ -204,100 +202,108 @@ def run(arguments: argparse.Namespace) -> int:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"The folder {work} cannot be made ({reason(error)}); name another: --work.") from error
-    if arguments.command == "world":
-        from glmimage.train.sheet import captioned_pictures, sheet_file, world_sheet
-        from glmimage.train.world import WORLDS
-
-        if arguments.style and not arguments.thing:
-            raise TrainingError("--style is that of a thing; say which: --thing cat.")
-        if arguments.folder:
-            if arguments.split != "train" or arguments.task or arguments.language:
-                raise TrainingError(
-                    "Single pictures (--folder) are scenes of training, told in English; leave --split, --task and"
-                    " --language to sheets (--show)."
-                )
-            level = WORLDS[arguments.level]
-            asked = arguments.count, arguments.thing, arguments.style
-            captioned_pictures(arguments.folder, load_art(work), level, *asked)
-            return 0
-        if not arguments.show:
-            raise TrainingError("Say where the sheet goes: --show SHEET.png, or --folder FOLDER for single pictures.")
-        shown = sheet_file(arguments.show)
-        world_sheet(
-            load_art(work),
-            arguments.split,
-            WORLDS[arguments.level],
-            arguments.task,
-            arguments.language,
-            arguments.count,
-        ).save(shown)
-        return 0
-    if arguments.command == "glance":
-        from glmimage.train import glance, recipe
-        from glmimage.train.world import WORLDS
-
-        folder: Path | None = arguments.checkpoint
-        parts = recipe.parts_of(folder) if folder else recipe.trained_parts(work, arguments.start)
-        world, art = WORLDS[arguments.level], load_art(work)
-        samples = glance.glance_samples(world, arguments.cases, arguments.task, arguments.language)
-        print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, art)))
-        return 0
-    if arguments.command == "probe":
-        from glmimage.train import recipe
-        from glmimage.train.probe import probe
-        from glmimage.train.world import WORLDS
-
-        start = arguments.checkpoint
-        parts = recipe.parts_of(start) if start else recipe.trained_parts(work, arguments.start)
-        print(json.dumps(probe(parts.vision_language_encoder, load_art(work), WORLDS[arguments.level])))
-        return 0
-    if arguments.command == "evaluate":
-        from glmimage.adapters import Adapter
-        from glmimage.engine import Engine
-        from glmimage.train.evaluate import evaluate, table
-        from glmimage.train.world import WORLDS
-
-        report = evaluate(
-            Engine.load(arguments.checkpoint, adapters=[Adapter.parse(text) for text in arguments.lora]),
-            load_art(work),
-            work,
-            task=arguments.task,
-            cases=arguments.cases,
-            world=WORLDS[arguments.level],
-            sheet=arguments.sheet,
-            threads=arguments.threads,
-            steps=arguments.steps,
-            thing=arguments.thing,
-            style=arguments.style,
-            language=arguments.language,
-        )
-        print(json.dumps(report) if arguments.json else table(report))
-        return 0
-    if arguments.command == "ablate":
-        from glmimage import checkpoint
-        from glmimage.models import Stack
-        from glmimage.train.ablate import ablate
-
-        stack = Stack.load(checkpoint.find(arguments.checkpoint))
-        ablation = ablate(arguments.name, stack, load_art(work), arguments.minutes)
-        folder = arguments.output or work / "ablations"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{ablation.name}.json").write_text(json.dumps(ablation.to_json(), indent=1) + "\n", encoding="utf-8")
-        (folder / f"{ablation.name}.md").write_text(ablation.to_markdown(), encoding="utf-8")
-        print(ablation.to_markdown())
-        return 0
-    if arguments.command == "lora":
-        return train_lora(arguments, work)
-    if arguments.command == "export":
-        from glmimage.train import recipe
-
-        shares = arguments.levels or recipe.SHARES
-        recipe.export(work, arguments.output, arguments.start, arguments.share, shares)
-        return 0
-    return train(arguments, work)
+    COMMANDS.get(arguments.command, train)(arguments, work)
+    return 0
 
 
-def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) -> int:
+def show_world(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.train.art import load_art
+    from glmimage.train.sheet import captioned_pictures, sheet_file, world_sheet
+    from glmimage.train.world import WORLDS
+
+    world = WORLDS[arguments.level]
+    if arguments.style and not arguments.thing:
+        raise TrainingError("--style is that of a thing; say which: --thing cat.")
+    if arguments.folder:
+        if arguments.split != "train" or arguments.task or arguments.language:
+            raise TrainingError(
+                "Single pictures (--folder) are scenes of training, told in English; leave --split, --task and"
+                " --language to sheets (--show)."
+            )
+        asked = arguments.count, arguments.thing, arguments.style
+        captioned_pictures(arguments.folder, load_art(work), world, *asked)
+        return
+    if not arguments.show:
+        raise TrainingError("Say where the sheet goes: --show SHEET.png, or --folder FOLDER for single pictures.")
+    shown = sheet_file(arguments.show)
+    what = arguments.split, world, arguments.task, arguments.language, arguments.count
+    world_sheet(load_art(work), *what).save(shown)
+
+
+def learned_parts(arguments: argparse.Namespace, work: Path) -> Parts:
+    """Of the checkpoint that is named, else what the work folder has learned so far."""
+    from glmimage.train import recipe
+
+    folder: Path | None = arguments.checkpoint
+    return recipe.parts_of(folder) if folder else recipe.trained_parts(work, arguments.start)
+
+
+def run_glance(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.train import glance
+    from glmimage.train.art import load_art
+    from glmimage.train.world import WORLDS
+
+    parts, world = learned_parts(arguments, work), WORLDS[arguments.level]
+    samples = glance.glance_samples(world, arguments.cases, arguments.task, arguments.language)
+    print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, load_art(work))))
+
+
+def run_probe(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.train.art import load_art
+    from glmimage.train.probe import probe
+    from glmimage.train.world import WORLDS
+
+    prior = learned_parts(arguments, work).vision_language_encoder
+    print(json.dumps(probe(prior, load_art(work), WORLDS[arguments.level])))
+
+
+def run_evaluate(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.adapters import Adapter
+    from glmimage.engine import Engine
+    from glmimage.train.art import load_art
+    from glmimage.train.evaluate import evaluate, table
+    from glmimage.train.world import WORLDS
+
+    report = evaluate(
+        Engine.load(arguments.checkpoint, adapters=[Adapter.parse(text) for text in arguments.lora]),
+        load_art(work),
+        work,
+        task=arguments.task,
+        cases=arguments.cases,
+        world=WORLDS[arguments.level],
+        sheet=arguments.sheet,
+        threads=arguments.threads,
+        steps=arguments.steps,
+        thing=arguments.thing,
+        style=arguments.style,
+        language=arguments.language,
+    )
+    print(json.dumps(report) if arguments.json else table(report))
+
+
+def run_ablate(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage import checkpoint
+    from glmimage.models import Stack
+    from glmimage.train.ablate import ablate
+    from glmimage.train.art import load_art
+
+    stack = Stack.load(checkpoint.find(arguments.checkpoint))
+    ablation = ablate(arguments.name, stack, load_art(work), arguments.minutes)
+    folder = arguments.output or work / "ablations"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{ablation.name}.json").write_text(json.dumps(ablation.to_json(), indent=1) + "\n", encoding="utf-8")
+    (folder / f"{ablation.name}.md").write_text(ablation.to_markdown(), encoding="utf-8")
+    print(ablation.to_markdown())
+
+
+def run_export(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.train import recipe
+
+    shares = arguments.levels or recipe.SHARES
+    recipe.export(work, arguments.output, arguments.start, arguments.share, shares)
+
+
+def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) -> None:
     from glmimage.train import exercises, recipe
     from glmimage.train.art import load_art
     from glmimage.train.world import WORLDS
@@ -316,10 +322,9 @@ def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) ->
         for level in [arguments.level] if arguments.level else sorted(arguments.levels or recipe.SHARES):
             shards = arguments.shards or (0, recipe.SHARDS[kind][level])
             exercises.write_shards(kind, encode, work, art, WORLDS[level], range(*shards), by)
-    return 0
 
 
-def train_lora(arguments: argparse.Namespace, work: Path) -> int:
+def run_lora(arguments: argparse.Namespace, work: Path) -> None:
     from glmimage import checkpoint
     from glmimage.models import Stack
     from glmimage.train import lora
@@ -334,10 +339,9 @@ def train_lora(arguments: argparse.Namespace, work: Path) -> int:
     asked = arguments.folder, schedules, arguments.output, work / "lora", arguments.rank, arguments.preserve
     for part, folder in lora.learn(stack, *asked):
         print(f"the {part}'s adapter is in {folder}", flush=True)
-    return 0
 
 
-def train(arguments: argparse.Namespace, work: Path) -> int:
+def train(arguments: argparse.Namespace, work: Path) -> None:
     from glmimage import files
     from glmimage.train import recipe
     from glmimage.train.art import load_art
@@ -348,7 +352,8 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
     parts = recipe.begun_parts(start)
     stage = arguments.command
     if stage == "exercises":
-        return encode_exercises(arguments, work, parts)
+        encode_exercises(arguments, work, parts)
+        return
     schedule = recipe.SCHEDULES[stage]
     changes = {name: getattr(arguments, name) for name in ("steps", "batch", "rate") if getattr(arguments, name)}
     schedule = replace(schedule, **changes)
@@ -398,7 +403,18 @@ def train(arguments: argparse.Namespace, work: Path) -> int:
             fresh=start is None,
             compiled=not arguments.eager,
         )
-    return 0
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Path], None]] = {
+    "world": show_world,
+    "glance": run_glance,
+    "probe": run_probe,
+    "evaluate": run_evaluate,
+    "ablate": run_ablate,
+    "lora": run_lora,
+    "export": run_export,
+}
+"""What is no stage."""
 
 
 if __name__ == "__main__":
