@@ -251,6 +251,32 @@ def test_a_strip_is_cut_from_all_that_a_picture_has(parts, tmp_path, monkeypatch
     assert heights == set(decoder_stage.STRIP_ROWS)
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_finished_decoder_keeps_what_is_no_letter(tmp_path, monkeypatch, fresh):
+    monkeypatch.setattr(exercises, "SHARD", 32)
+    monkeypatch.setattr(decoder_stage, "STRIPS", 0.0)
+    monkeypatch.setattr(decoder_stage, "READ_OUT", 0.0)
+    labelled = decoder_stage.DecoderData.labels
+    wordless = lambda data, rows: (torch.zeros_like(labelled(data, rows)[0]), labelled(data, rows)[1])  # noqa: E731
+    monkeypatch.setattr(decoder_stage.DecoderData, "labels", wordless)
+    for kind, each in (("latents", torch.randn(1, 16, 32, 32)), ("codes", torch.arange(64).view(1, 8, 8))):
+        write_shards(
+            kind,
+            lambda pictures, each=each: each.repeat_interleave(len(pictures), 0),
+            tmp_path,
+            discs(),
+            SMALL,
+            range(1),
+        )
+    parts = release.build_parts(release.TINY, ["a cat"], 4)
+    seen = []
+    monkeypatch.setattr(decoder_stage.Run, "train", lambda run, loss_of, **rest: seen.append(loss_of(0, 0.0)[0].item()))
+    asked = parts.vae, dict(parts.scheduler.config), tmp_path, _schedule(1), {1: 1.0}
+    decoder_stage.train_decoder(parts.transformer, parts.text_encoder, *asked, fresh=fresh, compiled=False)
+    # Of all that is no letter it is asked what it says already.
+    assert (seen[0] < 1e-6) is not fresh
+
+
 def test_longer_exercises_come_in_fewer():
     def length(rows: int, cols: int, *references: Scene) -> int:
         scene = Scene("white", (), (), (rows, cols))
