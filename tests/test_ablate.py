@@ -20,7 +20,8 @@ from tests.stickers import discs
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablations, "REDUCED", TINY)
+    # As many layers as `prior.NEIGHBOURS` names.
+    monkeypatch.setattr(ablations, "REDUCED", replace(TINY, prior_layers=3))
     few = {"SCENES": 16, "HELD_OUT": 8, "DRAWN": 1, "PAINTED": 4, "CODEBOOK_STEPS": 2, "PROBED": (8, 8)}
     for name, value in few.items():
         monkeypatch.setattr(ablations, name, value)
