@@ -261,7 +261,6 @@ class Run:
         rows.append({key: f"{value:.5g}" for key, value in row.items()})
         # Some figures are not in every row (nothing revived, no high sigma drawn): columns are all that ever were.
         columns = list(dict.fromkeys(key for each in rows for key in each))
-
         text = io.StringIO()
         writer = csv.DictWriter(text, columns)
         writer.writeheader()

@@ -153,7 +153,7 @@ def load_tokenizer(work: Path, parts: Parts, *, needed: bool = True) -> None:
     """Raises `TrainingError` where it is not finished: what learned from other codes would be worth nothing."""
     prior = parts.vision_language_encoder.model
     found = stage_state(work, "tokenizer", needed=needed)
-    if found is not None and not found[0]["codebook.finished"]:
+    if found is not None and not found[0].get("codebook.finished"):
         raise TrainingError(
             "The stage tokenizer has not been finished: run `python -m glmimage.train tokenizer` to its end first."
         )
