@@ -217,19 +217,17 @@ def test_misspelling_moves_whole_letters_of_the_word():
     assert torch.equal(decoder_stage.misspelled(codes, wordless, [True, True], generator), codes)
 
 
+def _one_shard(kind, each, work):
+    """A shard in which every picture is `each`."""
+    write_shards(kind, lambda pictures: each.repeat_interleave(len(pictures), 0), work, discs(), SMALL, range(1))
+
+
 def test_a_strip_is_cut_from_all_that_a_picture_has(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(exercises, "SHARD", 32)
     numbered = torch.arange(64).view(1, 8, 8)
     wide = numbered.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].expand(-1, 16, -1, -1)
     for kind, each in (("codes", numbered.to(torch.int16)), ("latents", wide.float())):
-        write_shards(
-            kind,
-            lambda pictures, each=each: each.repeat_interleave(len(pictures), 0),
-            tmp_path,
-            discs(),
-            SMALL,
-            range(1),
-        )
+        _one_shard(kind, each, tmp_path)
     data = decoder_stage.DecoderData(
         Exercises(tmp_path, {1: 1.0}, WORLDS, decoder_stage.alike, latents=True), parts.vae
     )
@@ -260,14 +258,7 @@ def test_a_finished_decoder_keeps_what_is_no_letter(tmp_path, monkeypatch, fresh
     wordless = lambda data, rows: (torch.zeros_like(labelled(data, rows)[0]), labelled(data, rows)[1])  # noqa: E731
     monkeypatch.setattr(decoder_stage.DecoderData, "labels", wordless)
     for kind, each in (("latents", torch.randn(1, 16, 32, 32)), ("codes", torch.arange(64).view(1, 8, 8))):
-        write_shards(
-            kind,
-            lambda pictures, each=each: each.repeat_interleave(len(pictures), 0),
-            tmp_path,
-            discs(),
-            SMALL,
-            range(1),
-        )
+        _one_shard(kind, each, tmp_path)
     parts = release.build_parts(release.TINY, ["a cat"], 4)
     seen = []
     monkeypatch.setattr(decoder_stage.Run, "train", lambda run, loss_of, **rest: seen.append(loss_of(0, 0.0)[0].item()))
