@@ -64,7 +64,7 @@ async function load(more = false, limit = 60, older = false) {
   busy = false;
   if (page.error) return;
   if (!older) cursor = page.cursor;
-  if (more) shots.insertAdjacentHTML('beforeend', page.html);
+  if (more) shots.append(...pictures(page.html));
   else await renew(page, older);
   end.hidden = !cursor;
   mark();
@@ -91,12 +91,9 @@ async function renew(page, older) {
 // `older`: so do those that are older than all that is wanted.
 function hang(html, older) {
   const before = new Map(all().map((one) => [one.dataset.key, one]));
-  const fresh = Object.assign(document.createElement('template'), {innerHTML: html}).content;
-  const wanted = [...fresh.children].map((one) => {
+  const wanted = pictures(html).map((one) => {
     const old = before.get(one.dataset.key);
-    if (old && faces.get(old) === one.outerHTML) return old;
-    faces.set(one, one.outerHTML);
-    return one;
+    return old && faces.get(old) === faces.get(one) ? old : one;
   });
   const last = wanted.at(-1)?.dataset.key ?? '';
   if (older) wanted.push(...[...before].filter(([key]) => key < last).map(([, one]) => one));
@@ -107,6 +104,12 @@ function hang(html, older) {
     if (one === at) at = at.nextElementSibling;
     else shots.insertBefore(one, at);
   }
+}
+
+function pictures(html) {
+  const made = [...Object.assign(document.createElement('template'), {innerHTML: html}).content.children];
+  for (const one of made) faces.set(one, one.outerHTML);
+  return made;
 }
 
 function template() {
