@@ -59,7 +59,7 @@ def test_velocity_equals_upstreams_decoder(parts):
     codes = torch.randint(0, 64, (2, 4, 6), generator=generator)
     glyphs = torch.randn(2, 5, 32, generator=generator)
     times = torch.tensor([900.0, 20.0])
-    ours, _ = decoder_stage.velocity(decoder, latents, codes, torch.ones(codes.shape), glyphs, times)
+    ours, *_ = decoder_stage.velocity(decoder, latents, codes, torch.ones(codes.shape), glyphs, times)
     wide = codes.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
     theirs = decoder(
         latents,
@@ -98,11 +98,34 @@ def test_references_are_seen_as_the_engine_shows_them(parts):
     )
     with torch.no_grad():
         theirs = Painter(decoder, conditions, torch.tensor([900.0])).velocity(latents, 0)
+        looked = []
         for given, mask in ((glyphs, None), (padded, there)):
-            ours, _ = decoder_stage.velocity(
+            ours, _, attention = decoder_stage.velocity(
                 decoder, latents, codes, shown, given, times, glyphs_there=mask, references=references
             )
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+            looked.append(attention.exp())
+    torch.testing.assert_close(looked[1], torch.nn.functional.pad(looked[0], (3, 0)), atol=1e-5, rtol=1e-4)
+    # Some of the attention is left for the picture and its references.
+    assert (looked[0].sum(-1) > 0).all()
+    assert (looked[0].sum(-1) < 1).all()
+
+
+def test_each_letters_glyph_is_its_own():
+    scene = Scene("white", (), (Word("HELLO", "black", 3, 2), Word("新年x", "black", 5, 0), Word("SUN", "black", 0, 0)))
+    for texts in (("HELLO", "新年x"), ("OLD", "新年x", "HELLO"), ("HELLO", "HELLO", "新年x")):
+        rows = decoder_stage._glyph_ids(texts)
+        glyphs = [identity for row in rows for identity in row]
+        found = decoder_stage.spelled_by(scene, texts)
+        for row, spelled in ((3, {2: "H", 3: "E", 4: "L", 5: "L", 6: "O"}), (5, {0: "新", 1: "新", 2: "年", 4: "x"})):
+            for column, letter in spelled.items():
+                assert found[row, column] == found[row + 1, column]
+                assert glyphs[-found[row, column]] == letter.encode()[-1] + decoder_stage.BYTE_OFFSET
+        # The second L is not the first one; what no text says, and ground, has no glyph.
+        assert found[3, 4] == found[3, 5] + 1
+        assert found[0].eq(0).all()
+        assert (found > 0).sum() == 2 * (5 + 5)
+    assert decoder_stage.spelled_by(scene, ()).eq(0).all()
 
 
 def test_glyphs_of_a_batch_are_those_of_each_prompt(parts):
@@ -249,11 +272,34 @@ def test_a_strip_is_cut_from_all_that_a_picture_has(parts, tmp_path, monkeypatch
     assert heights == set(decoder_stage.STRIP_ROWS)
 
 
+def test_glyphs_begin_anew_apart_and_in_the_mean_as_they_were():
+    parts = release.build_parts(release.TINY, ["a cat"], 5)
+
+    def said():
+        with torch.no_grad():
+            found, _ = decoder_stage.glyph_embeddings(parts.text_encoder, [("ABCDEFGHIJ",)])
+            return parts.transformer.glyph_projector(found[0, :-1])
+
+    table = parts.text_encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        table.copy_(table[:1].expand_as(table))  # every letter is the same
+    assert said().std(0).max() < 1e-5
+    before = said().mean(0)
+    decoder_stage.begin_anew(parts.transformer, parts.text_encoder)
+    apart = said() - said().mean(0)
+    assert apart.norm(dim=-1).min() > 0.2 * before.norm()
+    assert torch.nn.functional.cosine_similarity(said().mean(0), before, dim=0) > 0.9
+    weights = [parameter.clone() for parameter in parts.text_encoder.parameters()]
+    decoder_stage.begin_anew(parts.transformer, parts.text_encoder)
+    assert all(map(torch.equal, weights, parts.text_encoder.parameters()))
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_finished_decoder_keeps_what_is_no_letter(tmp_path, monkeypatch, fresh):
     monkeypatch.setattr(exercises, "SHARD", 32)
     monkeypatch.setattr(decoder_stage, "STRIPS", 0.0)
     monkeypatch.setattr(decoder_stage, "READ_OUT", 0.0)
+    monkeypatch.setattr(decoder_stage, "LOOK_WEIGHT", 0.0)
     labelled = decoder_stage.DecoderData.labels
     wordless = lambda data, rows: (torch.zeros_like(labelled(data, rows)[0]), labelled(data, rows)[1])  # noqa: E731
     monkeypatch.setattr(decoder_stage.DecoderData, "labels", wordless)

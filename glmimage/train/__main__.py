@@ -104,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
             )
         if stage in ("prior", "decoder"):
             command.add_argument("--eager", action="store_true", help="without torch.compile")
+        if stage == "decoder":
+            command.add_argument(
+                "--glyphs-anew", action="store_true", help="begin the glyph encoder at random, whatever it knew"
+            )
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
     export.add_argument("--output", type=Path, default=Path("assets/miniature"))
     export.add_argument(
@@ -401,6 +405,7 @@ def train(arguments: argparse.Namespace, work: Path) -> None:
             schedule,
             shares,
             fresh=start is None,
+            glyphs_anew=arguments.glyphs_anew,
             compiled=not arguments.eager,
         )
 

@@ -17,7 +17,10 @@ through the same layers at t = 0, alone and without glyphs, and the picture atte
 6. A run that goes on from a finished checkpoint learns letters from pictures, and all else in whole pictures from what
    that checkpoint says (Li and Hoiem 2016, "Learning without forgetting"): the same in the mean, without the noise of
    flow matching, which in a thousand steps took more from stickers' faces than it gave.
-7. From some edited pictures the codes of what stays are hidden, so that it is taken from the reference.
+7. Two heads are shown the glyph of each letter (guided attention, as the prior's in `looks.py`): codes of some letters
+   in some inks stand for several, and what the prior misspells is right among the glyphs, but which glyph a cell's is
+   must be counted from where its word begins, and the loss of the flow teaches that last.
+8. From some edited pictures the codes of what stays are hidden, so that it is taken from the reference.
 """
 
 from __future__ import annotations
@@ -43,8 +46,9 @@ from glmimage.geometry import Grid
 from glmimage.prompting import quoted
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
-from glmimage.train.layout import ALL_CLASSES, SQUARE
+from glmimage.train.layout import ALL_CLASSES, SQUARE, Scene
 from glmimage.train.loop import Metrics, Run, Schedule, mixed_precision, text_tensor
+from glmimage.train.words import LETTERS, columns
 from glmimage.train.world import WORLDS, labels
 
 UNCONDITIONAL = 0.07
@@ -69,6 +73,16 @@ READ_FROM = 200
 anew, and what it says before it can read would turn everything that was learned (loss of the flow 0.10 to 0.23 in 80
 steps)."""
 GROUND_WEIGHT, LETTER_WEIGHT = 0.3, 2.0
+LETTER_HEADS = ((4, 2), (2, 1))
+"""Heads that are shown the glyph of each letter: a fourth and half of the layers down, the third and the second head.
+Of the shipped decoder's they were those that looked there most, with -log of 2.6 and 5 of their attention."""
+LOOK_WEIGHT = 0.2
+"""Of that, beside the loss of the flow."""
+KEPT_WEIGHT = 5.0
+"""Times the weight of what is taught by the checkpoint that a run goes on from: what it differs by is small beside the
+noise that letters are learned with. At 1 faces drifted all the same."""
+APART = 0.5
+"""See `begin_anew`: how far each glyph is from the mean of all, in lengths of that mean."""
 REPAINTED = ("background", "style", "style_reference")
 """Tasks of which too little stays for that."""
 PAD, END, BYTE_OFFSET = 0, 1, 3
@@ -95,12 +109,12 @@ def _block(
     sin: Tensor,
     front: tuple[Tensor, Tensor] | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Upstream's `GlmImageTransformerBlock.forward` in out-of-place operations (its own writes into queries and keys in
     place, which autograd pays for).
 
     `front`: keys and values [B, heads, R, head_dim] of references; `mask` [B, 1, 1, R + T + N], False for padding.
-    Returns both streams and their own keys and values, glyphs first.
+    Returns both streams and their own queries, keys and values, glyphs first.
     """
     parts = block.norm1.linear(temb)[:, None].chunk(12, dim=-1)
     shift_a, cshift_a, scale_a, cscale_a, gate_a, cgate_a, shift_m, cshift_m, scale_m, cscale_m, gate_m, cgate_m = parts
@@ -129,7 +143,7 @@ def _block(
     if count:
         glyphs = glyphs + mixed[:, :count] * cgate_a
         glyphs = glyphs + block.ff(F.layer_norm(glyphs, width, eps=1e-5) * (1 + cscale_m) + cshift_m) * cgate_m
-    return image, glyphs, key, value
+    return image, glyphs, query, key, value
 
 
 class _Stream:
@@ -168,8 +182,9 @@ def velocity(
     glyphs_there: Tensor | None = None,
     references: Sequence[tuple[Tensor, Tensor]] = (),
     whole: Grid | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Upstream's forward for training: (velocity [B, C, H, W], hidden state after the middle block [B, N, D]).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Upstream's forward for training: (velocity [B, C, H, W], hidden state after the middle block [B, N, D], log of
+    the attention that `LETTER_HEADS` give each glyph from each patch [2, B, N, T]).
 
     `codes` [B, H/4, W/4]; `shown` of the same shape, 0 where a code is hidden, 1 elsewhere; `timesteps` [B], as
     conditioned; `glyphs_there` [B, T] bool, False for padding; `references` latents [B, C, h, w] and codes each;
@@ -185,21 +200,63 @@ def velocity(
         before = sum(stream.image.shape[1] for stream in aside)
         mask = F.pad(glyphs_there, (0, target.image.shape[1]), value=True)
         mask = torch.cat([mask.new_ones(batch, before), mask], dim=1)[:, None, None]
-    middle = target.image
+    middle, attention = target.image, list[Tensor]()
+    count = len(decoder.transformer_blocks)
+    heads = {count // part: head % decoder.config.num_attention_heads for part, head in LETTER_HEADS}
     for index, layer in enumerate(decoder.transformer_blocks):
         kept: list[tuple[Tensor, Tensor]] = []
         for stream in aside:
-            stream.image, _, key, value = block(layer, stream.image, nothing, stream.temb, stream.cos, stream.sin)
+            stream.image, _, _, key, value = block(layer, stream.image, nothing, stream.temb, stream.cos, stream.sin)
             kept.append((key, value))
         front = None
         if kept:
             front = torch.cat([key for key, _ in kept], dim=2), torch.cat([value for _, value in kept], dim=2)
-        target.image, text, *_ = block(layer, target.image, text, target.temb, target.cos, target.sin, front, mask)
-        if index == len(decoder.transformer_blocks) // 2:
+        target.image, text, query, key, _ = block(
+            layer, target.image, text, target.temb, target.cos, target.sin, front, mask
+        )
+        if index in heads:
+            attention.append(_to_glyphs(query, key, front, mask, text.shape[1], heads[index]))
+        if index == count // 2:
             middle = target.image
     out = decoder.proj_out(decoder.norm_out(target.image, target.temb))
     out = out.view(batch, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return out.reshape(batch, channels, height, width), middle
+    return out.reshape(batch, channels, height, width), middle, torch.stack(attention)
+
+
+def _to_glyphs(
+    query: Tensor, key: Tensor, front: tuple[Tensor, Tensor] | None, mask: Tensor | None, count: int, head: int
+) -> Tensor:
+    """Log of a head's attention from each patch to each of `count` glyphs, [B, N, T]; for the others see `_block`."""
+    asking, keys = query[:, head, count:].float(), key[:, head].float()
+    before = 0
+    if front is not None:
+        before = front[0].shape[2]
+        keys = torch.cat([front[0][:, head].float(), keys], dim=1)
+    scores = asking @ keys.mT / keys.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, 0], -torch.inf)
+    attention: Tensor = scores.log_softmax(-1)[..., before : before + count]
+    return attention
+
+
+def spelled_by(scene: Scene, texts: Sequence[str]) -> Tensor:
+    """[h, w]: which of the glyphs of `texts` spells the letter of a cell, counted from the last one, which is 1 (in a
+    batch padding stands in front); 0 where there is no letter, or none of a word that is not among the texts."""
+    begins: dict[str, int] = {}
+    count = 0
+    for text, ids in zip(texts, _glyph_ids(texts), strict=False):
+        count += len(ids)
+        begins.setdefault(text, count - len(text.encode()) - 1)
+    found = torch.zeros(scene.grid, dtype=torch.long)
+    for word in scene.words:
+        if word.text in begins:
+            place, col = begins[word.text], word.col
+            for letter in word.text:
+                # Of a character of several bytes the last one.
+                place += len(letter.encode())
+                found[word.row : word.row + 2, col : col + columns(letter)] = count - place + 1
+                col += columns(letter)
+    return found
 
 
 def glyph_embeddings(encoder: T5EncoderModel, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor | None]:
@@ -207,10 +264,7 @@ def glyph_embeddings(encoder: T5EncoderModel, texts: Sequence[Sequence[str]]) ->
 
     Padding stands in front and is masked (upstream's, which is not, occurs in no batch of one).
     """
-    rows = []
-    for strings in texts:
-        front = [PAD] * ((max(1, len(strings)) + 1) % 2)
-        rows += [front + [byte + BYTE_OFFSET for byte in text.encode()] + [END] for text in strings or [""]]
+    rows = [row for strings in texts for row in _glyph_ids(strings)]
     longest = max(len(row) for row in rows)
     ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
     there = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
@@ -228,6 +282,12 @@ def glyph_embeddings(encoder: T5EncoderModel, texts: Sequence[Sequence[str]]) ->
     if all(len(each) == most for each in joined):
         return padded, None
     return padded, torch.stack([torch.arange(most) >= most - len(each) for each in joined])
+
+
+def _glyph_ids(strings: Sequence[str]) -> list[list[int]]:
+    """A row for each string; no strings are an empty one. See `glyphs.encode_glyphs`."""
+    front = [PAD] * ((max(1, len(strings)) + 1) % 2)
+    return [front + [byte + BYTE_OFFSET for byte in text.encode()] + [END] for text in strings or [""]]
 
 
 class ReadOut(nn.Module):
@@ -322,6 +382,8 @@ class _Batch:
     references: list[tuple[Tensor, Tensor]]
     letters: Tensor
     things: Tensor
+    spelled: Tensor
+    """See `spelled_by`, [B, h, w]."""
     whole: Grid
     """In latents, of the pictures or of those that strips are cut from."""
 
@@ -331,7 +393,7 @@ class _Batch:
         named["texts"] = text_tensor(json.dumps(self.texts))
         for number, (latents, codes) in enumerate(self.references, 1):
             named |= {f"reference-{number}.latents": latents, f"reference-{number}.codes": codes}
-        return {**named, "letters": self.letters, "things": self.things}
+        return {**named, "letters": self.letters, "things": self.things, "spelled": self.spelled}
 
 
 def _batch(
@@ -359,7 +421,9 @@ def _batch(
     letters, things = data.labels(rows)
     shown = torch.ones(codes.shape)
     if blind:
-        return _Batch(clean, codes, shown.zero_(), [()] * len(rows), [], letters, things, whole)
+        return _Batch(
+            clean, codes, shown.zero_(), [()] * len(rows), [], letters, things, torch.zeros_like(letters), whole
+        )
     codes = _spoiled(codes, shown, letters, generator)
     places = range(1, 1 + len(exercises.samples[rows[0]].references))
     references = [(data.latents(rows, place), exercises.stacked_codes(rows, place)) for place in places]
@@ -369,7 +433,9 @@ def _batch(
         if each.task in WHOLE and each.task not in REPAINTED and hide[index]:
             shown[index, ~torch.from_numpy(each.changed())] = 0
     texts = [quoted(exercises.prompt(row, rng)) for row in rows]
-    return _Batch(clean, codes, shown, texts, references, letters, things, whole)
+    scenes = [exercises.samples[row].scene for row in rows]
+    spelled = torch.stack([spelled_by(scene, each) for scene, each in zip(scenes, texts, strict=True)])
+    return _Batch(clean, codes, shown, texts, references, letters, things, spelled, whole)
 
 
 def _strips(
@@ -402,7 +468,8 @@ def _strips(
     codes = _spoiled(codes, shown, letters, generator)
     texts = [tuple(word.text for word in rng.sample(scene.words, len(scene.words))) for scene in scenes]
     whole = latents.shape[2], latents.shape[3]
-    return _Batch(cut(latents, 4), codes, shown, texts, [], letters, things, whole)
+    spelled = cut(torch.stack([spelled_by(scene, each) for scene, each in zip(scenes, texts, strict=True)]))
+    return _Batch(cut(latents, 4), codes, shown, texts, [], letters, things, spelled, whole)
 
 
 def _spoiled(codes: Tensor, shown: Tensor, letters: Tensor, generator: torch.Generator) -> Tensor:
@@ -434,9 +501,13 @@ def train_decoder(
     shares: Mapping[int, float],
     *,
     fresh: bool = True,
+    glyphs_anew: bool = False,
     compiled: bool = True,
 ) -> Run:
-    """`shares`: level of the world -> share of training; a batch of `schedule.batch` pictures counts references."""
+    """`shares`: level of the world -> share of training; a batch of `schedule.batch` pictures counts references.
+
+    `glyphs_anew`: the glyph encoder begins at random, whatever it knew.
+    """
     decoder.train()
     glyph_encoder.eval()
     for parameter in glyph_encoder.parameters():
@@ -444,6 +515,8 @@ def train_decoder(
     read_out = ReadOut(decoder.config.num_attention_heads * decoder.config.attention_head_dim)
     data = DecoderData(Exercises(work, shares, WORLDS, alike, latents=True), vae)
     teacher = None if fresh else tuple(copy.deepcopy(module).eval() for module in (decoder, glyph_encoder))
+    if glyphs_anew:
+        begin_anew(decoder, glyph_encoder)
     modules = {"decoder": decoder, "glyph_encoder": glyph_encoder, "read_out": read_out}
     run = Run("decoder", work, modules, schedule)
     if not run.resume() and fresh:
@@ -464,7 +537,7 @@ def train_decoder(
         run.batch = {**batch.tensors(), "noise": noise, "times": times}
         noisy = add_noise(batch.clean, noise, sigmas)
 
-        def told(decoder: GlmImageTransformer2DModel, glyph_encoder: T5EncoderModel) -> tuple[Tensor, Tensor]:
+        def told(decoder: GlmImageTransformer2DModel, glyph_encoder: T5EncoderModel) -> tuple[Tensor, Tensor, Tensor]:
             glyphs, there = glyph_embeddings(glyph_encoder, batch.texts)
             return velocity(
                 decoder,
@@ -486,11 +559,13 @@ def train_decoder(
             if teacher and not strips:
                 with torch.no_grad():
                     target = torch.where(_pixels(batch.letters > 0), target, told(*teacher)[0].float())
-            predicted, middle = told(decoder, glyph_encoder)
+            predicted, middle, attention = told(decoder, glyph_encoder)
             said_letter, said_thing = read_out(middle if fresh or run.step >= READ_FROM else middle.detach())
         # Of a sticker that a strip cuts there is nothing to learn: it is whole in pictures.
         things = torch.where(batch.things > 0, 0.0 if strips else 1.0, GROUND_WEIGHT)
-        filled = things.masked_fill(batch.letters > 0, LETTER_WEIGHT)
+        filled = (things * (KEPT_WEIGHT if teacher and not strips else 1.0)).masked_fill(
+            batch.letters > 0, LETTER_WEIGHT
+        )
         weights = _pixels(filled)
         error = (predicted.float() - target) ** 2
         per_picture = (error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))
@@ -502,18 +577,50 @@ def train_decoder(
         high = sigmas > 0.85
         if high.any():
             metrics["flow_high"] = per_picture[high].mean().item()
-        wide_letters = batch.letters.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
-        wide_things = batch.things.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
+        wide_letters, wide_things = (_patches(each).flatten() for each in (batch.letters, batch.things))
         read = F.cross_entropy(said_letter.float().flatten(0, 1), wide_letters)
         read = read + F.cross_entropy(said_thing.float().flatten(0, 1), wide_things)
         metrics["read"] = read.item()
-        return flow + READ_OUT * read, metrics
+        spelled = _patches(batch.spelled)
+        there = spelled > 0
+        if not there.any():
+            return flow + READ_OUT * read, metrics
+        glyph = (attention.shape[-1] - spelled[there]).expand(len(attention), -1)
+        look = F.nll_loss(attention[:, there].flatten(0, 1), glyph.flatten())
+        metrics["look_letter"] = look.item()
+        return flow + READ_OUT * read + LOOK_WEIGHT * look, metrics
 
     run.train(loss_of, log_every=20)
     run.load_average()
     gate = swapped_word_gate(decoder.eval(), glyph_encoder, data)
     print("loss with another word / with the right one, lettering codes hidden:", round(gate["ratio"], 3), flush=True)
     return run
+
+
+def _patches(cells: Tensor) -> Tensor:
+    """[B, h, w] of cells as [B, 4 h w] of the decoder's patches."""
+    return cells.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
+
+
+@torch.no_grad()
+def begin_anew(decoder: GlmImageTransformer2DModel, encoder: T5EncoderModel) -> None:
+    """Draws the glyph encoder and its projection at random; what the decoder was told by all glyphs in the mean stays,
+    so that pictures change little while it learns to tell glyphs apart."""
+
+    def said() -> Tensor:
+        found: Tensor = decoder.glyph_projector(glyph_embeddings(encoder, [(LETTERS,)])[0][0, :-1])
+        return found
+
+    layers = [module for module in decoder.glyph_projector.modules() if isinstance(module, nn.Linear)]
+    before = said().mean(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder.load_state_dict(T5EncoderModel(encoder.config).state_dict())
+        for layer in layers:
+            layer.reset_parameters()
+    last, apart = layers[-1], said() - said().mean(0)
+    last.weight *= APART * before.norm() / apart.norm(dim=-1).mean()
+    last.bias.copy_(last.bias + before - said().mean(0))
 
 
 def _pixels(cells: Tensor) -> Tensor:
@@ -545,7 +652,7 @@ def swapped_word_gate(
             glyphs, _ = glyph_embeddings(glyph_encoder, given)
             times = torch.full((len(rows),), sigma * 1000 - 1)
             codes = data.exercises.stacked_codes(rows)
-            predicted, _ = velocity(decoder, add_noise(clean, noise, sigma), codes, 1 - letters.float(), glyphs, times)
+            predicted, *_ = velocity(decoder, add_noise(clean, noise, sigma), codes, 1 - letters.float(), glyphs, times)
             error = (predicted - velocity_target(clean, noise)) ** 2
             totals[name] += float((error * cells).sum() / cells.sum() / clean.shape[1])
     return totals | {"ratio": totals["swapped"] / totals["right"] if totals["right"] else math.nan}

@@ -170,7 +170,7 @@ def decoder_loss(stack: Stack, items: Sequence[Captioned], generator: torch.Gene
         texts = [() if blind else quoted(item.caption) for item in items]
         glyphs, there = glyph_embeddings(stack.glyph_encoder, texts)
     shown = torch.full(codes.shape, 0.0 if blind else 1.0, device=codes.device)
-    predicted, _ = velocity(
+    predicted, *_ = velocity(
         stack.decoder,
         add_noise(clean, noise, sigmas),
         codes,

@@ -88,14 +88,14 @@ class Painting:
         for shown in self.shown:
             image = shown
             for layer, block in zip(kept, self.decoder.transformer_blocks, strict=True):
-                image, _, key, value = _block(block, image, self.nothing, self.temb, *self.rotary)
+                image, _, _, key, value = _block(block, image, self.nothing, self.temb, *self.rotary)
                 layer.append((key, value))
         return [(torch.cat([k for k, _ in layer], 2), torch.cat([v for _, v in layer], 2)) for layer in kept]
 
     def step(self, kept: Sequence[tuple[Tensor, Tensor]]) -> None:
         image, glyphs = self.image, self.glyphs
         for block, front in zip(self.decoder.transformer_blocks, kept, strict=True):
-            image, glyphs, _, _ = _block(block, image, glyphs, self.temb, *self.rotary, front)
+            image, glyphs, *_ = _block(block, image, glyphs, self.temb, *self.rotary, front)
 
     def joint_step(self, references: bool = True) -> None:
         """Full attention; without references it is the unconditional branch of every way."""
@@ -103,7 +103,7 @@ class Painting:
         image, glyphs = torch.cat(tokens, 1), self.glyphs
         cos, sin = (torch.cat([table] * len(tokens)) for table in self.rotary)
         for block in self.decoder.transformer_blocks:
-            image, glyphs, _, _ = _block(block, image, glyphs, self.temb, cos, sin)
+            image, glyphs, *_ = _block(block, image, glyphs, self.temb, cos, sin)
 
     def parts(self) -> dict[str, Callable[[], object]]:
         kept = self.remember()
