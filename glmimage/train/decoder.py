@@ -80,7 +80,7 @@ LOOK_WEIGHT = 0.2
 """Of that, beside the loss of the flow."""
 KEPT_WEIGHT = 5.0
 """Times the weight of what is taught by the checkpoint that a run goes on from: what it differs by is small beside the
-noise that letters are learned with. At 1 faces drifted all the same."""
+noise that letters are learned with. At 1 faces drifted all the same; that this holds them is not shown yet."""
 APART = 0.5
 """See `begin_anew`: how far each glyph is from the mean of all, in lengths of that mean."""
 REPAINTED = ("background", "style", "style_reference")
