@@ -238,6 +238,19 @@ def test_misspelling_moves_whole_letters_of_the_word():
     assert not torch.equal(made[0, 3], codes[0, 3])
     wordless = torch.zeros_like(letters)
     assert torch.equal(decoder_stage.misspelled(codes, wordless, [True, True], generator), codes)
+    assert torch.equal(decoder_stage.misspelled(codes, letters, [True, True], generator, 0.0), codes)
+    upper = letters[:1] % 2 == 1
+    changed = [
+        float(
+            (decoder_stage.misspelled(codes, letters, [True, False], generator, share)[:1] != codes[:1])[upper]
+            .float()
+            .mean()
+        )
+        for share in (1.0, 0.4)
+        for _ in range(100)
+    ]
+    # Of HELLO and SUN some stand for themselves when all are drawn anew.
+    assert sum(changed[100:]) / sum(changed[:100]) == pytest.approx(0.4, abs=0.06)
 
 
 def _one_shard(kind, each, work):
@@ -664,7 +677,8 @@ def test_an_export_goes_a_share_of_the_way_from_its_start(tmp_path):
     begun = release.build_parts(release.TINY, ["a cat on a blue background"], 3)
     release.write(tmp_path / "start", begun)
     start = recipe.parts_of(tmp_path / "start")
-    learned = recipe.begun_parts(tmp_path / "start").vision_language_encoder
+    parts = recipe.begun_parts(tmp_path / "start")
+    learned, learned_decoder, learned_glyphs = parts.vision_language_encoder, parts.transformer, parts.text_encoder
     with torch.no_grad():
         learned.lm_head.weight += 1
     modules = {"text": learned.model.language_model, "lm_head": learned.lm_head}
@@ -674,6 +688,17 @@ def test_an_export_goes_a_share_of_the_way_from_its_start(tmp_path):
     moved = made.vision_language_encoder.lm_head.weight - start.vision_language_encoder.lm_head.weight
     assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=0.01)
     assert torch.equal(made.vae.decoder.conv_in.weight, start.vae.decoder.conv_in.weight)
+    with torch.no_grad():
+        for parameter in (*learned_decoder.parameters(), *learned_glyphs.parameters()):
+            parameter += 1
+    Run("decoder", tmp_path, {"decoder": learned_decoder, "glyph_encoder": learned_glyphs}, _schedule(1)).save()
+    for anew in (False, True):
+        recipe.export(tmp_path, tmp_path / "made", tmp_path / "start", 0.25, glyphs_anew=anew)
+        made = recipe.parts_of(tmp_path / "made")
+        for part, name in (("transformer", "proj_out"), ("transformer", "glyph_projector"), ("text_encoder", "shared")):
+            was, now = (getattr(parts, part).get_submodule(name).state_dict() for parts in (start, made))
+            share = 1.0 if anew and name != "proj_out" else 0.25
+            assert all(torch.allclose(now[key] - was[key], torch.tensor(share), atol=0.05) for key in was)
     with pytest.raises(TrainingError, match="say --start"):
         recipe.export(tmp_path, tmp_path / "made", share=0.5)
     (tmp_path / "start" / "vision_language_encoder" / "generation_config.json").write_text("{}")

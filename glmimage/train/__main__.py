@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         default=1.0,
         help="how far to go from --start's weights to what was learned since (0 to 1)",
     )
+    export.add_argument("--glyphs-anew", action="store_true", help="with --share: the glyph encoder began at random")
     world = commands.add_parser("world", help="paint a sheet of what is learned from, with prompts")
     world.add_argument("--show", type=Path, metavar="SHEET.png")
     world.add_argument("--folder", type=Path, help="write captioned pictures there instead, to learn from with `lora`")
@@ -304,7 +305,8 @@ def run_export(arguments: argparse.Namespace, work: Path) -> None:
     from glmimage.train import recipe
 
     shares = arguments.levels or recipe.SHARES
-    recipe.export(work, arguments.output, arguments.start, arguments.share, shares)
+    anew = arguments.glyphs_anew
+    recipe.export(work, arguments.output, arguments.start, arguments.share, shares, glyphs_anew=anew)
 
 
 def encode_exercises(arguments: argparse.Namespace, work: Path, parts: Parts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -41,6 +42,8 @@ SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.4}
 """Level of the world -> share of the prior's and the decoder's training. Another choice (`--levels`) makes the stages
 progressive: 1 alone at first, later 1 and 2, then 3, with sides of up to 512 px. (The shipped prior's last two runs had
 0.15 of the first and 0.85 of the second.)"""
+GLYPHS = ("text_encoder.", "transformer.glyph_projector.")
+"""The glyph encoder and its projection, as parts of a checkpoint."""
 CAPTIONS = 20_000
 """Captions that the prior's text pieces are learned from."""
 MOST_PIECES = 1024
@@ -186,14 +189,21 @@ def squares(shares: Mapping[int, float]) -> World:
 
 
 def export(
-    work: Path, folder: Path, start: Path | None = None, share: float = 1.0, shares: Mapping[int, float] = SHARES
+    work: Path,
+    folder: Path,
+    start: Path | None = None,
+    share: float = 1.0,
+    shares: Mapping[int, float] = SHARES,
+    *,
+    glyphs_anew: bool = False,
 ) -> None:
     """Writes the checkpoint in the released layout, with what the studio reads beside it.
 
     share: how far the weights go from those of `start`, 0, to what the stages learned since, 1 (Wortsman et al. 2022,
     "Robust fine-tuning of zero-shot models"): between, a run that learns on may keep what it began with and have what
-    it learned. shares: of the levels of the world that were learned. Raises `TrainingError` for another share, for one
-    without a start, and where the start draws no codes.
+    it learned. shares: of the levels of the world that were learned. glyphs_anew: the glyph encoder began at random, so
+    there is nothing between; it and its projection are what they became. Raises `TrainingError` for another share, for
+    one without a start, and where the start draws no codes.
     """
     if not 0 < share <= 1 or (share < 1 and start is None):
         raise TrainingError(
@@ -208,7 +218,7 @@ def export(
             " prior into its vision_language_encoder."
         )
     if start is not None and share < 1:
-        _between(begun_parts(start), parts, share)
+        _between(begun_parts(start), parts, share, GLYPHS if glyphs_anew else ())
     write(folder, parts, _defaults(start, WORLDS[max(shares)]))
     told = json.dumps(describe(WORLDS[max(shares)]), indent=1, ensure_ascii=False)
     (folder / "world.json").write_text(told + "\n", encoding="utf-8")
@@ -222,11 +232,13 @@ def _defaults(start: Path | None, world: World) -> Defaults:
 
 
 @torch.no_grad()
-def _between(before: Parts, after: Parts, share: float) -> None:
-    """Moves the weights of `after` to a share of the way from those of `before`."""
+def _between(before: Parts, after: Parts, share: float, whole: tuple[str, ...]) -> None:
+    """Moves `after` to a share of the way from `before`, but for the weights under a name of `whole`."""
     for name in Parts.__dataclass_fields__:
-        old, new = getattr(before, name), getattr(after, name)
+        new = getattr(after, name)
         if isinstance(new, nn.Module):
-            for was, now in zip(old.state_dict().values(), new.state_dict().values(), strict=True):
-                if now.is_floating_point():
-                    now.copy_(torch.lerp(was, now, share))
+            old = getattr(before, name).state_dict()
+            # Not of the state: weights that have two names there, as the glyph encoder's embeddings, would move twice.
+            for key, now in itertools.chain(new.named_parameters(), new.named_buffers()):
+                if now.is_floating_point() and key in old and not f"{name}.{key}".startswith(whole):
+                    now.copy_(torch.lerp(old[key], now, share))
