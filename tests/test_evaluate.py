@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glmimage import checkpoint
 from glmimage.engine import Engine
 from glmimage.errors import TrainingError
 from glmimage.train import evaluate as evaluation
@@ -138,3 +139,23 @@ def test_intervals_of_known_shares():
     assert interval([1.0] * 50 + [0.0] * 50) == (0.4038, 0.5962)
     assert interval([]) == (0.0, 1.0)
     assert interval([20.0, 22.0]) == pytest.approx((21 - 1.96 / 2**0.5, 21 + 1.96 / 2**0.5), abs=1e-3)
+
+
+def test_the_card_says_what_was_measured() -> None:
+    folder = checkpoint.find("miniature")
+    measured = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    english, chinese = measured["en"], measured["zh"]
+    for name, (low, high) in english["intervals"].items():
+        digits = 1 if name.endswith("psnr") else 3
+        score, low, high, best = (
+            f"{each:.{digits}f}" for each in (english[name], low, high, english["ceilings"][name])
+        )
+        assert f"| {name.replace('_', ' ')} | {score} | {low} to {high} | {best} |" in card
+    said = {"style": "by name", "style_reference": "after a second picture"}
+    assert all(f"{said.get(kind, kind)} {score:.2f}" in card for kind, score in english["kinds"].items())
+    low, high = chinese["intervals"]["word_accuracy"]
+    assert (
+        f"things {chinese['things']:.3f}, styles {chinese['styles']:.3f}, backgrounds {chinese['backgrounds']:.3f},"
+        f" words {chinese['word_accuracy']:.3f} ({low:.3f} to {high:.3f}), NED {chinese['ned']:.3f}"
+    ) in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import urllib.request
@@ -20,6 +21,7 @@ from app.words import Words
 from glmimage.geometry import Size
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Request
+from glmimage.tasks import language_of
 from glmimage.train.release import MINIATURE
 from glmimage.train.world import SIZED
 from tests.fakes import PORT, FakeEngine
@@ -77,6 +79,11 @@ def test_a_foreign_size_leads_to_the_nearest_choice() -> None:
 def test_every_task_has_short_examples_in_both_languages() -> None:
     examples = presets.read_examples()
     assert {example.task for example in examples} == set(get_args(presets.ExampleTask))
+    # In Style nothing is typed.
+    typed = [example for example in examples if example.task != "style"]
+    assert {(one.task, language_of(one.prompt)) for one in typed} == set(
+        itertools.product(("text", "regions", "edit", "subjects"), ("en", "zh"))
+    )
     for example in examples:
         assert len(example.title("en")) < 120
         assert example.title("zh") != example.title("en")
