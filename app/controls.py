@@ -249,7 +249,8 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
             **QUIET,
         )
     dice.click(lambda: (roll(), True), None, [seed, lock], **QUIET)
-    seed.input(lambda: True, None, lock, **QUIET)
+    # In the browser: who types a seed and paints at once would be ahead of the server's answer, and get another seed.
+    seed.input(None, None, lock, js="() => true", **QUIET)
     return controls
 
 

@@ -11,8 +11,8 @@
 cases. The others train reduced priors from nothing, each arm twice from other seeds, for equal processor time (not time
 on the clock: the machine may be busy). `codes` trains the tokenizers from nothing, too, for equally many steps, which
 come on top. All arms of `preview` go on from one prior that learned the pictures at half size, as the makers' stages
-do, and that begins and weighs its cells as the recipe's: from nothing, or with all cells alike, none puts anything in
-its place at 512 px in that time.
+do, and that begins and weighs its cells as the recipe's: from nothing, or with all cells alike, hardly
+anything is in its place at 512 px in that time.
 """
 
 from __future__ import annotations

@@ -254,6 +254,26 @@ def test_settings_of_an_older_picture_make_it_again(visit: Visit) -> None:
         assert again.tobytes() == before.tobytes()
 
 
+def test_a_typed_seed_counts_however_fast_one_paints(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("#prompt textarea").fill(PROMPT)
+    # In one go of the page's own thread, as no test from outside would be fast enough.
+    page.evaluate(
+        """async () => {
+            const seed = document.querySelector("#create-seed input");
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(seed, "4711");
+            seed.dispatchEvent(new Event("input", { bubbles: true }));
+            await new Promise((resume) => setTimeout(resume));
+            document.querySelector("#create-paint").click();
+        }"""
+    )
+    finished(page)
+    (request,) = visit.engine.requests
+    assert request.seed == 4711
+    expect(page.locator("#create-seed input")).to_have_value("4711")
+    expect(page.locator("#create-lock input")).to_be_checked()
+
+
 def test_a_seed_that_is_not_kept_changes_and_the_dice_keeps_it(visit: Visit) -> None:
     page = visit.open()
     seed = page.locator("#create-seed input")
