@@ -1,5 +1,6 @@
 """The training forwards are upstream's, and the loop resumes, stops at nonsense and keeps its promises."""
 
+import copy
 import csv
 import dataclasses
 import errno
@@ -24,7 +25,7 @@ from glmimage.glyphs import encode_glyphs
 from glmimage.prior import positions
 from glmimage.prompting import prompt_ids
 from glmimage.train import decoder as decoder_stage
-from glmimage.train import exercises, loop, recipe, release, tokenizer, vae
+from glmimage.train import drafts, exercises, loop, recipe, release, tokenizer, vae
 from glmimage.train import prior as prior_stage
 from glmimage.train.__main__ import main
 from glmimage.train.edits import Sample
@@ -322,9 +323,35 @@ def test_a_finished_decoder_keeps_what_is_no_letter(tmp_path, monkeypatch, fresh
     seen = []
     monkeypatch.setattr(decoder_stage.Run, "train", lambda run, loss_of, **rest: seen.append(loss_of(0, 0.0)[0].item()))
     asked = parts.vae, dict(parts.scheduler.config), tmp_path, _schedule(1), {1: 1.0}
-    decoder_stage.train_decoder(parts.transformer, parts.text_encoder, *asked, fresh=fresh, compiled=False)
+    modules = parts.transformer, parts.text_encoder
+    teacher = None if fresh else decoder_stage.Pair(*copy.deepcopy(modules))
+    decoder_stage.train_decoder(*modules, *asked, teacher=teacher, compiled=False)
     # Of all that is no letter it is asked what it says already.
     assert (seen[0] < 1e-6) is not fresh
+
+
+def test_drafts_are_taught_on_the_teachers_way_from_noise(tmp_path, monkeypatch):
+    parts = release.build_parts(release.TINY, ["a cat"], 4)
+    monkeypatch.setattr(decoder_stage, "GUIDANCE", 1.0)
+    texts = [("HI",), ()]
+    grids = (torch.arange(128).view(2, 8, 8) % 7, torch.zeros(2, 8, 8, dtype=torch.long))
+    found = drafts.Drafts(grids[0], grids[1] + (grids[0] == 3), grids[1], texts)
+    pair = decoder_stage.Pair(parts.transformer, parts.text_encoder)
+    generator = torch.Generator().manual_seed(1)
+    batch, noise = decoder_stage._drafted(found, pair, generator, 3, decoder_stage._block, blind=False)
+    assert batch.drafted
+    assert not batch.strips
+    with torch.no_grad():
+        (first, *_) = decoder_stage.told(pair, batch, noise, torch.ones(3))
+    torch.testing.assert_close(batch.clean, noise - first)
+    # Nothing is asked of the cells whose codes stand for letters.
+    weights = decoder_stage._weights(batch, taught=True)
+    assert torch.equal(weights[:, 0, ::4, ::4] == 0, batch.letters > 0)
+    blind, again = decoder_stage._drafted(found, pair, generator.manual_seed(1), 3, decoder_stage._block, blind=True)
+    assert torch.equal(noise, again)
+    torch.testing.assert_close(blind.clean, batch.clean)
+    assert not blind.shown.any()
+    assert blind.texts == [()] * 3
 
 
 def test_longer_exercises_come_in_fewer():

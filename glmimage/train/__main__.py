@@ -108,6 +108,15 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--glyphs-anew", action="store_true", help="begin the glyph encoder at random, whatever it knew"
             )
+            command.add_argument(
+                "--teacher",
+                type=Path,
+                metavar="CHECKPOINT",
+                help="with --start: teaches all but letters, in place of the checkpoint that the run goes on from",
+            )
+    drafts = commands.add_parser("drafts", help="draw codes for a decoder that learns on, by the prior learned so far")
+    drafts.add_argument("--prompts", type=count, default=400, help="four drafts of each (400)")
+    drafts.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     export = commands.add_parser("export", help="write the trained checkpoint in the released layout")
     export.add_argument("--output", type=Path, default=Path("assets/miniature"))
     export.add_argument(
@@ -253,6 +262,17 @@ def run_glance(arguments: argparse.Namespace, work: Path) -> None:
     print(json.dumps(glance.report(parts.vision_language_encoder, parts.processor, samples, world, load_art(work))))
 
 
+def draw_drafts(arguments: argparse.Namespace, work: Path) -> None:
+    from glmimage.train import recipe
+    from glmimage.train.art import load_art
+    from glmimage.train.drafts import write_drafts
+    from glmimage.train.world import WORLDS
+
+    parts = recipe.trained_parts(work, arguments.start)
+    asked = load_art(work), WORLDS[arguments.level], arguments.prompts, work
+    write_drafts(parts.vision_language_encoder, parts.processor, *asked)
+
+
 def run_probe(arguments: argparse.Namespace, work: Path) -> None:
     from glmimage.train.art import load_art
     from glmimage.train.probe import probe
@@ -361,6 +381,8 @@ def train(arguments: argparse.Namespace, work: Path) -> None:
         encode_exercises(arguments, work, parts)
         return
     schedule = recipe.SCHEDULES[stage]
+    if stage == "decoder" and start and not arguments.glyphs_anew:
+        schedule = replace(schedule, **recipe.LEARNING_ON)
     changes = {name: getattr(arguments, name) for name in ("steps", "batch", "rate") if getattr(arguments, name)}
     schedule = replace(schedule, **changes)
     squares = recipe.squares(shares)
@@ -394,10 +416,17 @@ def train(arguments: argparse.Namespace, work: Path) -> None:
             compiled=not arguments.eager,
         )
     else:
-        from glmimage.train.decoder import train_decoder
+        from glmimage.train.decoder import Pair, train_decoder
 
+        if arguments.teacher and not start:
+            raise TrainingError("A new decoder learns all from pictures; leave --teacher out, or say --start.")
         recipe.load_vae(work, parts, needed=start is None)
         scheduler = dict(parts.scheduler.config)
+        teacher = None
+        if start:
+            # Read anew: what trains must not teach itself.
+            said = recipe.parts_of(arguments.teacher or start)
+            teacher = Pair(said.transformer.eval(), said.text_encoder.eval())
         train_decoder(
             parts.transformer,
             parts.text_encoder,
@@ -406,7 +435,7 @@ def train(arguments: argparse.Namespace, work: Path) -> None:
             work,
             schedule,
             shares,
-            fresh=start is None,
+            teacher=teacher,
             glyphs_anew=arguments.glyphs_anew,
             compiled=not arguments.eager,
         )
@@ -419,6 +448,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Path], None]] = {
     "evaluate": run_evaluate,
     "ablate": run_ablate,
     "lora": run_lora,
+    "drafts": draw_drafts,
     "export": run_export,
 }
 """What is no stage."""

@@ -49,7 +49,7 @@ from glmimage.train.art import CELL, Art
 from glmimage.train.decoder import misspelled
 from glmimage.train.edits import Sample
 from glmimage.train.evaluate import cases
-from glmimage.train.glance import CodeTable, PriorAlone, drawn_grid, true_codes
+from glmimage.train.glance import CodeTable, PriorAlone, drawn_grids, true_codes
 from glmimage.train.layout import Scene, labels, render
 from glmimage.train.loop import mixed_precision, scene_rng
 from glmimage.train.lora import code_losses
@@ -342,7 +342,7 @@ def _placed(model: Any, stack: Stack, asked: _Data, table: CodeTable) -> tuple[f
     alone = PriorAlone.of(model, stack.processor)
     for index, scene in enumerate(asked.scenes):
         prompt = asked.prompt(index, random.Random(index), held_out=True)
-        codes = drawn_grid(alone, prompt, index)
+        (codes,) = drawn_grids(alone, prompt, [index])
         wanted = labels(scene)[0]
         for thing in scene.things:
             kind, _ = table.sticker(codes, thing)

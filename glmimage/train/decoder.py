@@ -15,8 +15,9 @@ through the same layers at t = 0, alone and without glyphs, and the picture atte
    picture's cells, so that the same time teaches several times as many. Stickers, which strips cut, count in whole
    pictures alone: a decoder that learned them in parts as well took a cat's face, which scores hardly showed.
 6. A run that goes on from a finished checkpoint learns letters from pictures, and all else in whole pictures from what
-   that checkpoint says (Li and Hoiem 2016, "Learning without forgetting"): the same in the mean, without the noise of
-   flow matching, which in a thousand steps took more from stickers' faces than it gave.
+   that checkpoint, or one before it, says (Li and Hoiem 2016, "Learning without forgetting"): the same in the mean,
+   without the noise of flow matching, which in a thousand steps took more from stickers' faces than it gave. Where
+   the work folder has codes that a prior drew (`drafts.py`), nearly half of the batches are these.
 7. Two heads are shown the glyph of each letter (guided attention, as the prior's in `looks.py`): codes of some letters
    in some inks stand for several, and what the prior misspells is right among the glyphs, but which glyph a cell's is
    must be counted from where its word begins, and the loss of the flow teaches that last.
@@ -25,12 +26,11 @@ through the same layers at t = 0, alone and without glyphs, and the picture atte
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import random
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from transformers import T5EncoderModel
 from glmimage.flow import add_noise, shift_sigmas, velocity_target
 from glmimage.geometry import Grid
 from glmimage.prompting import quoted
+from glmimage.train.drafts import Drafts
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import ALL_CLASSES, SQUARE, Scene
@@ -63,16 +64,17 @@ after.)"""
 HIDE_SOME, HIDE_CELL = 0.3, 0.3
 """Share of pictures with a word from which some lettering codes are hidden, and of their letters' cells: what the
 neighbours leave open, the glyphs must say."""
-STRIPS = 0.5
+STRIPS = 0.3
 """Share of batches that are strips, and the rows of one."""
 STRIP_ROWS = (2, 3, 4)
 HIDE_KEPT = 0.25
 """Share of edited pictures in which the codes of unchanged cells are hidden."""
 READ_OUT = 0.3
 READ_FROM = 200
-"""Steps of a run that goes on from a finished checkpoint after which the read-out teaches the decoder, too: it begins
-anew, and what it says before it can read would turn everything that was learned (loss of the flow 0.10 to 0.23 in 80
-steps)."""
+"""Steps after which the read-out teaches a finished decoder whose glyph encoder begins anew: it begins anew, too, and
+what it says before it can read turns everything that was learned (loss of the flow 0.10 to 0.23 in 80 steps; at a low
+rate it could not after 200, and the distance from the teacher rose by a third). One that keeps its glyphs is not taught
+by it."""
 GROUND_WEIGHT, LETTER_WEIGHT = 0.3, 2.0
 LETTER_HEADS = ((4, 2), (2, 1))
 """Heads that are shown the glyph of each letter: a fourth and half of the layers down, the third and the second head.
@@ -85,6 +87,11 @@ noise that letters are learned with. At 1, stickers from true codes were 19.2 dB
 with new glyphs besides, 19.7 after 3,500: believed, not measured alone."""
 APART = 0.5
 """See `begin_anew`: how far each glyph is from the mean of all, in lengths of that mean."""
+DRAFTED, DRAFTED_BLIND, DRAFTED_SPAN = 0.45, 0.3, 0.6
+"""Share of batches that are drafts, where there are any; of these without codes and glyphs; and how much of the way
+from noise they are taught on, most near its beginning, where what is painted is decided."""
+GUIDANCE = 1.5
+"""That drafts are painted with, the miniature's own."""
 REPAINTED = ("background", "style", "style_reference")
 """Tasks of which too little stays for that."""
 PAD, END, BYTE_OFFSET = 0, 1, 3
@@ -391,6 +398,11 @@ class _Batch:
     """See `spelled_by`, [B, h, w]."""
     whole: Grid
     """In latents, of the pictures or of those that strips are cut from."""
+    drafted: bool = False
+
+    @property
+    def strips(self) -> bool:
+        return tuple(self.clean.shape[2:]) != self.whole
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the loss is computed from, by name; texts as a JSON list."""
@@ -496,6 +508,50 @@ def _count(pictures: int, cells: int) -> int:
     return max(2, pictures * CELLS // cells)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """What learns together."""
+
+    decoder: GlmImageTransformer2DModel
+    glyph_encoder: T5EncoderModel
+
+
+def told(by: Pair, batch: _Batch, noisy: Tensor, times: Tensor, block: Any = _block) -> tuple[Tensor, Tensor, Tensor]:
+    """`velocity` of noisy latents [B, C, H, W] at `times` [B] in 0..1, before the shift."""
+    glyphs, there = glyph_embeddings(by.glyph_encoder, batch.texts)
+    return velocity(
+        by.decoder,
+        noisy,
+        batch.codes,
+        batch.shown,
+        glyphs,
+        # The pipeline conditions on whole timesteps counted from 0.
+        (times * 1000).round() - 1,
+        block,
+        glyphs_there=there,
+        references=batch.references,
+        whole=batch.whole,
+    )
+
+
+@torch.no_grad()
+def _drafted(
+    drafts: Drafts, teacher: Pair, generator: torch.Generator, count: int, block: Any, *, blind: bool
+) -> tuple[_Batch, Tensor]:
+    """Drafts on the teacher's way from noise, and that noise: `clean` is its first estimate, guided as pictures are
+    painted."""
+    drawn = drafts.some(count, generator)
+    height, width = (4 * edge for edge in drawn.codes.shape[1:])
+    noise = torch.randn((count, teacher.decoder.config.in_channels, height, width), generator=generator)
+    shown, nothing = torch.ones(drawn.codes.shape), torch.zeros_like(drawn.codes)
+    cells = drawn.letters, drawn.things, nothing
+    seen = _Batch(noise, drawn.codes, shown, drawn.texts, [], *cells, (height, width), drafted=True)
+    unseen = replace(seen, shown=torch.zeros_like(shown), texts=[()] * count)
+    with mixed_precision():
+        first, free = (told(teacher, each, noise, torch.ones(count), block)[0].float() for each in (seen, unseen))
+    return replace(unseen if blind else seen, clean=noise - torch.lerp(free, first, GUIDANCE)), noise
+
+
 def train_decoder(
     decoder: GlmImageTransformer2DModel,
     glyph_encoder: T5EncoderModel,
@@ -505,24 +561,27 @@ def train_decoder(
     schedule: Schedule,
     shares: Mapping[int, float],
     *,
-    fresh: bool = True,
+    teacher: Pair | None = None,
     glyphs_anew: bool = False,
     compiled: bool = True,
 ) -> Run:
     """`shares`: level of the world -> share of training; a batch of `schedule.batch` pictures counts references.
 
+    `teacher`: without one the decoder is new, and learns all from pictures.
     `glyphs_anew`: the glyph encoder begins at random, whatever it knew.
     """
+    fresh = teacher is None
     decoder.train()
     glyph_encoder.eval()
     for parameter in glyph_encoder.parameters():
         parameter.requires_grad_(True)
     read_out = ReadOut(decoder.config.num_attention_heads * decoder.config.attention_head_dim)
     data = DecoderData(Exercises(work, shares, WORLDS, alike, latents=True), vae)
-    teacher = None if fresh else tuple(copy.deepcopy(module).eval() for module in (decoder, glyph_encoder))
     if glyphs_anew:
         begin_anew(decoder, glyph_encoder)
+    student = Pair(decoder, glyph_encoder)
     modules = {"decoder": decoder, "glyph_encoder": glyph_encoder, "read_out": read_out}
+    drafts = Drafts.load(work) if teacher else None
     run = Run("decoder", work, modules, schedule)
     if not run.resume() and fresh:
         start_codes(decoder, data)
@@ -534,72 +593,85 @@ def train_decoder(
     def loss_of(step: int, done: float) -> tuple[Tensor, Metrics]:
         rng, generator = random.Random(step), torch.Generator().manual_seed(step)
         kind = random.Random(f"kind {run.step}")
-        blind = kind.random() < UNCONDITIONAL
-        batch = _batch(data, rng, kind, generator, schedule.batch, blind=blind)
-        noise = torch.randn(batch.clean.shape, generator=generator)
-        times = sample_sigmas(len(batch.clean), generator)
+        drafted = drafts is not None and kind.random() < DRAFTED
+        blind = kind.random() < (DRAFTED_BLIND if drafted else UNCONDITIONAL)
+        if teacher and drafts and drafted:
+            batch, noise = _drafted(drafts, teacher, generator, schedule.batch, block, blind=blind)
+            times = 1 - DRAFTED_SPAN * torch.rand(len(batch.codes), generator=generator) ** 1.5
+        else:
+            batch = _batch(data, rng, kind, generator, schedule.batch, blind=blind)
+            noise = torch.randn(batch.clean.shape, generator=generator)
+            times = sample_sigmas(len(batch.clean), generator)
         sigmas = shift_sigmas(times, batch.whole[0] * batch.whole[1] // 4, scheduler)
         run.batch = {**batch.tensors(), "noise": noise, "times": times}
         noisy = add_noise(batch.clean, noise, sigmas)
-
-        def told(decoder: GlmImageTransformer2DModel, glyph_encoder: T5EncoderModel) -> tuple[Tensor, Tensor, Tensor]:
-            glyphs, there = glyph_embeddings(glyph_encoder, batch.texts)
-            return velocity(
-                decoder,
-                noisy,
-                batch.codes,
-                batch.shown,
-                glyphs,
-                # The pipeline conditions on whole timesteps counted from 0.
-                (times * 1000).round() - 1,
-                block,
-                glyphs_there=there,
-                references=batch.references,
-                whole=batch.whole,
-            )
-
-        strips = batch.clean.shape[2:] != batch.whole
+        taught = teacher is not None and not batch.strips
         target = velocity_target(batch.clean, noise)
         with mixed_precision():
-            if teacher and not strips:
+            if teacher and taught:
                 with torch.no_grad():
-                    target = torch.where(_pixels(batch.letters > 0), target, told(*teacher)[0].float())
-            predicted, middle, attention = told(decoder, glyph_encoder)
-            said_letter, said_thing = read_out(middle if fresh or run.step >= READ_FROM else middle.detach())
-        # Of a sticker that a strip cuts there is nothing to learn: it is whole in pictures.
-        things = torch.where(batch.things > 0, 0.0 if strips else 1.0, GROUND_WEIGHT)
-        filled = (things * (KEPT_WEIGHT if teacher and not strips else 1.0)).masked_fill(
-            batch.letters > 0, LETTER_WEIGHT
-        )
-        weights = _pixels(filled)
+                    said = told(teacher, batch, noisy, times, block)[0].float()
+                target = torch.where(_pixels(batch.letters > 0), target, said)
+            predicted, middle, attention = told(student, batch, noisy, times, block)
+            reads = fresh or (glyphs_anew and run.step >= READ_FROM)
+            read = read_out(middle if reads else middle.detach())
+        weights = _weights(batch, taught=taught)
         error = (predicted.float() - target) ** 2
         per_picture = (error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))
-        flow = per_picture.mean()
-        metrics = {"flow": flow.item()}
+        loss = per_picture.mean()
+        if drafted:
+            return loss, {"drafts_blind" if blind else "drafts": loss.item()}
+        metrics = {"flow": loss.item()}
         if blind:
-            return flow, metrics
-        metrics["flow_strips" if strips else "flow_referenced" if batch.references else "flow_alone"] = flow.item()
+            return loss, metrics
+        metrics["flow_strips" if batch.strips else "flow_referenced" if batch.references else "flow_alone"] = (
+            loss.item()
+        )
         high = sigmas > 0.85
         if high.any():
             metrics["flow_high"] = per_picture[high].mean().item()
-        wide_letters, wide_things = (_patches(each).flatten() for each in (batch.letters, batch.things))
-        read = F.cross_entropy(said_letter.float().flatten(0, 1), wide_letters)
-        read = read + F.cross_entropy(said_thing.float().flatten(0, 1), wide_things)
-        metrics["read"] = read.item()
-        spelled = _patches(batch.spelled)
-        there = spelled > 0
-        if not there.any():
-            return flow + READ_OUT * read, metrics
-        glyph = (attention.shape[-1] - spelled[there]).expand(len(attention), -1)
-        look = F.nll_loss(attention[:, there].flatten(0, 1), glyph.flatten())
-        metrics["look_letter"] = look.item()
-        return flow + READ_OUT * read + LOOK_WEIGHT * look, metrics
+        for name, weight, part in (
+            ("read", READ_OUT, _read_loss(read, batch)),
+            ("look_letter", LOOK_WEIGHT, _look_loss(attention, batch)),
+        ):
+            if part is not None:
+                metrics[name] = part.item()
+                loss = loss + weight * part
+        return loss, metrics
 
     run.train(loss_of, log_every=20)
     run.load_average()
     gate = swapped_word_gate(decoder.eval(), glyph_encoder, data)
     print("loss with another word / with the right one, lettering codes hidden:", round(gate["ratio"], 3), flush=True)
     return run
+
+
+def _weights(batch: _Batch, *, taught: bool) -> Tensor:
+    """Of each cell's latents in the loss of the flow, [B, 1, H, W]."""
+    # Of a sticker that a strip cuts there is nothing to learn: it is whole in pictures.
+    weights = torch.where(batch.things > 0, 0.0 if batch.strips else 1.0, GROUND_WEIGHT)
+    if taught:
+        weights = KEPT_WEIGHT * weights
+    # Of drafts nobody knows which letters they should be.
+    return _pixels(weights.masked_fill(batch.letters > 0, 0.0 if batch.drafted else LETTER_WEIGHT))
+
+
+def _read_loss(said: tuple[Tensor, Tensor], batch: _Batch) -> Tensor:
+    losses = (
+        F.cross_entropy(each.float().flatten(0, 1), _patches(wanted).flatten())
+        for each, wanted in zip(said, (batch.letters, batch.things), strict=True)
+    )
+    return torch.stack([*losses]).sum()
+
+
+def _look_loss(attention: Tensor, batch: _Batch) -> Tensor | None:
+    """Of `LETTER_HEADS`, from their attention's log [2, B, N, T]; None where the batch has no letter."""
+    spelled = _patches(batch.spelled)
+    there = spelled > 0
+    if not there.any():
+        return None
+    glyph = (attention.shape[-1] - spelled[there]).expand(len(attention), -1)
+    return F.nll_loss(attention[:, there].flatten(0, 1), glyph.flatten())
 
 
 def _patches(cells: Tensor) -> Tensor:

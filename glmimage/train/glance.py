@@ -198,18 +198,21 @@ def drawn_codes(
         references = [torch.from_numpy(true_codes(model, render(scene, art))) for scene in each.references]
         grids = [(len(codes), codes.shape[1]) for codes in references]
         prompt = prompt_ids(processor, each.prompt, Size(cols * CELL, rows * CELL), grids)
-        drawn.append(drawn_grid(stack, prompt, index, references))
+        drawn += drawn_grids(stack, prompt, [index], references)
     return drawn
 
 
-def drawn_grid(stack: Stack, prompt: PromptIds, seed: int, references: Sequence[Tensor] = ()) -> Codes:
-    """The target grid [h, w] that the prior draws for a prompt."""
-    draft = generate_prior(stack, prompt, [torch.Generator().manual_seed(seed)], references=references)
+def drawn_grids(
+    stack: Stack, prompt: PromptIds, seeds: Sequence[int], references: Sequence[Tensor] = ()
+) -> list[Codes]:
+    """The target grids [h, w] that the prior draws for a prompt, one for each seed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    draft = generate_prior(stack, prompt, generators, references=references)
     while True:
         try:
             next(draft)
         except StopIteration as done:
-            return np.asarray(done.value[0].target)
+            return [np.asarray(drawn.target) for drawn in done.value]
 
 
 def code_scores(

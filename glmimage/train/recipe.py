@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ SCHEDULES: Mapping[str, Schedule] = {
     "prior": Schedule(steps=20_000, rate=1.5e-3, batch=16, ema=0.998, muon=True, faster=("q_proj.bias", "k_proj.bias")),
     "decoder": Schedule(steps=11_000, rate=1.5e-3, batch=16, ema=0.998, muon=True),
 }
+LEARNING_ON: Mapping[str, Any] = {"warmup": 20, "decay_from": 0.1, "ema": 0.98}
+"""What is other in the decoder's where a finished one learns on: the rate falls almost from the beginning. Steps are as
+long as the rate says, however small an error is, and at a plateau what stickers differ by from the teacher's rose by
+half in 300 steps before it fell again."""
 SHARDS: Mapping[str, Mapping[int, int]] = {
     "codes": {1: 48, 2: 96, 3: 96, 4: 192},
     "latents": {1: 24, 2: 24, 3: 16, 4: 48},
