@@ -145,18 +145,14 @@ class Controls:
         return moved | {name: number for name, number in typed.items() if number is not None}
 
     def resize(self, width: int, height: int, defaults: Defaults) -> Updates:
-        """Updates to a size, with the shape and side that come closest; no shape where numbers say another size."""
+        """Updates to a size, with the shape and side that come closest."""
         shape, side = self.sizes.nearest(Size(width, height), defaults)
-        exact = shape.fit(side, defaults) == Size(width, height)
-        label = shape.label if exact or not self.numbered else None
-        return {self.shape: label, self.side: side, self.width: width, self.height: height}
+        return {self.shape: shape.label, self.side: side, self.width: width, self.height: height}
 
     def fit(self, values: Values, defaults: Defaults) -> Updates:
-        """Updates to the size of the shape and side that were chosen; of the numbers' shape where none is."""
-        size = Size(int(values[self.width] or defaults.width), int(values[self.height] or defaults.height))
-        label = values[self.shape] or self.sizes.nearest(size, defaults)[0].label
-        fitted = self._fitted({**values, self.shape: label}, defaults)
-        return {self.shape: label, self.width: fitted.width, self.height: fitted.height}
+        """Updates to the size of the shape and side that were chosen."""
+        size = self._fitted(values, defaults)
+        return {self.width: size.width, self.height: size.height}
 
     def fit_checkpoint(self, defaults: Defaults) -> Updates:
         """Updates for another checkpoint: the sides it can make, its own size, steps and guidance."""
@@ -168,9 +164,8 @@ class Controls:
         }
 
     def _asked(self, values: Values, defaults: Defaults) -> Size:
-        """Of the shape, where one is chosen: the numbers beside it may be older than the click."""
         size = self._fitted(values, defaults)
-        if not self.numbered or values[self.shape]:
+        if not self.numbered:
             return size
         return Size(int(values[self.width] or size.width), int(values[self.height] or size.height))
 
@@ -249,13 +244,10 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
     for chips in (shape, side):
         chips.input(
             lambda values: controls.fit(values, page.worker.snapshot().defaults),
-            {shape, side, width, height},
-            [shape, width, height],
+            {shape, side},
+            [width, height],
             **QUIET,
         )
-    # In the browser, as the seed's lock below: numbers that are typed count from the first key on.
-    for number in (width, height):
-        number.input(None, None, shape, js="() => null", **QUIET)
     dice.click(lambda: (roll(), True), None, [seed, lock], **QUIET)
     # In the browser: who types a seed and paints at once would be ahead of the server's answer, and get another seed.
     seed.input(None, None, lock, js="() => true", **QUIET)
