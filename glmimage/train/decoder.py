@@ -510,7 +510,7 @@ def _count(pictures: int, cells: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """What learns together."""
+    """A decoder and the glyph encoder that it listens to: they learn, and teach, together."""
 
     decoder: GlmImageTransformer2DModel
     glyph_encoder: T5EncoderModel

@@ -1,8 +1,8 @@
 """Drafts: codes that a prior draws for training's prompts, for a decoder that learns on.
 
 A prior's codes are not those of any picture. What they leave open, a decoder that learned from pictures alone decides
-somehow, and after a thousand steps more it decides otherwise: eyes ran together in faces that had been whole, while the
-same stickers from true codes were as good as before. So a run that goes on from a finished checkpoint asks its teacher
+somehow, and after a thousand steps more it decides otherwise: eyes ran together in faces that had been whole, far more
+than stickers from true codes had become worse. So a run that goes on from a finished checkpoint asks its teacher
 about such codes, too, on the teacher's own way from noise to a picture (as Salimans and Ho 2022, "Progressive
 distillation", on data): there is no true picture to learn from.
 """

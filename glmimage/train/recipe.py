@@ -34,8 +34,8 @@ SCHEDULES: Mapping[str, Schedule] = {
 }
 LEARNING_ON: Mapping[str, Any] = {"warmup": 20, "decay_from": 0.1, "ema": 0.98}
 """What is other in the decoder's where a finished one learns on: the rate falls almost from the beginning. Steps are as
-long as the rate says, however small an error is, and at a plateau what stickers differ by from the teacher's rose by
-half in 300 steps before it fell again."""
+long as the rate says, however small an error is, and at a plateau what whole pictures differ by from the teacher's
+doubled in 260 steps, to fall with the rate."""
 SHARDS: Mapping[str, Mapping[int, int]] = {
     "codes": {1: 48, 2: 96, 3: 96, 4: 192},
     "latents": {1: 24, 2: 24, 3: 16, 4: 48},
