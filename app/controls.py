@@ -242,6 +242,10 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
     layout, drawing = (shape, side, width, height, count, seed), (steps, guidance, temperature, top_p)
     controls = Controls(sizes, *layout, dice, lock, *drawing, advanced, gr.State(None), shaped, sizing is not None)
     for chips in (shape, side):
+        # In the browser: who chooses a shape and paints at once would be ahead of the numbers that the server works
+        # out. Without numbers a request is of the shape's size.
+        if sizing is not None:
+            chips.input(None, None, [width, height], js="() => [null, null]", **QUIET)
         chips.input(
             lambda values: controls.fit(values, page.worker.snapshot().defaults),
             {shape, side},

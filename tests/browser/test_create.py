@@ -237,6 +237,35 @@ def test_a_size_by_numbers_is_kept_and_chosen_again(visit: Visit) -> None:
     expect(page.locator("#create-height input")).to_have_value("192")
 
 
+def test_a_shape_or_a_size_counts_however_fast_one_paints(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#create-advanced button").first.click()
+    expect(page.locator("#create-width input")).to_be_visible()
+    # In one go of the page's own thread, as no test from outside would be fast enough.
+    click = """async () => {
+        [...document.querySelectorAll("#create-shape label")].find((one) => one.innerText == "16:9").click();
+        await new Promise((resume) => setTimeout(resume));
+        document.querySelector("#create-paint").click();
+    }"""
+    page.evaluate(click)
+    finished(page)
+    expect(page.locator("#create-width input")).to_have_value("352")
+    expect(page.locator("#create-height input")).to_have_value("192")
+    write = """async () => {
+        for (const [name, edge] of [["width", "320"], ["height", "192"]]) {
+            const number = document.querySelector(`#create-${name} input`);
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(number, edge);
+            number.dispatchEvent(new Event("input", { bubbles: true }));
+        }
+        await new Promise((resume) => setTimeout(resume));
+        document.querySelector("#create-paint").click();
+    }"""
+    page.evaluate(write)
+    finished(page, 2)
+    assert [(each.width, each.height) for each in visit.engine.requests] == [(352, 192), (320, 192)]
+
+
 def test_the_page_speaks_chinese_and_remembers_it(world: Visit) -> None:
     page = world.open()
     page.locator("#prompt textarea").fill("a cat")
