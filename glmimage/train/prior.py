@@ -16,7 +16,7 @@ its own to learn by heart, and repetitions cost 14 of the 47 nats of an unseen p
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from transformers import GlmImageForConditionalGeneration, GlmImageProcessor
 
 from glmimage.geometry import PRIOR_CELL, Grid, Size, preview_cells
 from glmimage.prior import filled, positions
-from glmimage.prompting import prompt_ids
+from glmimage.prompting import PromptIds, prompt_ids
 from glmimage.train.edits import WHOLE, Sample
 from glmimage.train.exercises import CELLS, Exercises
 from glmimage.train.layout import SQUARE, Scene
@@ -305,6 +305,27 @@ class _Batch:
     codes, or `NOWHERE`, [B, K]."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """The N codes that follow the prompts of B exercises: the preview's, if there is one, then the picture's."""
+
+    codes: Tensor
+    weights: Tensor
+    repeats: Tensor
+    """Which of them only repeat what stands before, bool [B, N]."""
+    free: Tensor
+    """The same of the preview's, which nobody looks for, bool [N]."""
+    kept: Tensor
+    told: Tensor
+    """See `_seen`."""
+    parts: Mapping[str, Tensor]
+    """As those of `_Batch`, of all N."""
+    said: Mapping[str, Tensor]
+    """`RESTING` -> which token of the prompt's text says it, or `NOWHERE`, [B, N]."""
+    origins: Tensor
+    """Which code of the references, or else of the preview, each is copied from, or `NOWHERE`, [B, N]."""
+
+
 def _batch(
     data: Exercises,
     processor: GlmImageProcessor,
@@ -319,76 +340,118 @@ def _batch(
     """`count`: exercises of the usual length; `kind`: see `Exercises.batch`; `full`: with the preview's rows that only
     repeat; `even`: all codes weigh the same."""
     rows = data.batch(rng, lambda each: min(count, max(FEWEST, count * USUAL // _length(each))), kind)
-    count = len(rows)
     samples = [data.samples[row] for row in rows]
     target = data.stacked_codes(rows)
-    grid = samples[0].scene.grid
-    size = _size(grid)
-    weight = torch.stack([cell_weights(each, even=even) for each in samples])
+    weights = torch.stack([cell_weights(each, even=even) for each in samples])
     texts = [data.prompt(row, rng) for row in rows]
     found = [_said(processor, each.scene, text) for each, text in zip(samples, texts, strict=True)]
     said = {name: torch.stack([each[name] for each in found]) for name in RESTING}
-    origins = torch.stack([cells(each) for each in samples])
+    references = [data.codes[row][1:] for row in rows]
     if samples[0].references:
-        same = [
-            data.codes[row][1] == new if each.task in WHOLE else torch.zeros(grid, dtype=torch.bool)
-            for row, each, new in zip(rows, samples, target, strict=True)
-        ]
-        repeats = torch.stack(same).flatten(1)
-        codes, weight, origins = (each.flatten(1) for each in (target, weight, origins))
-        said = {name: each.flatten(1) for name, each in said.items()}
-        once = torch.zeros(codes.shape[1], dtype=torch.bool)
-        kept = told = torch.arange(codes.shape[1])
-        parts = {"kept": repeats, "changed": ~repeats}
+        drawing = _after_references(samples, references, target, weights, said)
     else:
-        new = to_preview(target, size.preview_grid)[1]
-        codes, weight, *tokens = (
-            torch.cat([to_preview(each, size.preview_grid)[0].flatten(1), each.flatten(1)], dim=1)
-            for each in (target, weight, *said.values())
-        )
-        once = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
-        said = {name: each.masked_fill(once, NOWHERE) for name, each in zip(said, tokens, strict=True)}
-        first = torch.full((once.numel(),), NOWHERE)
-        first[new.numel() :] = _first_cells(grid, size.preview_grid)
-        origins = first.expand(count, -1)
-        repeats = once.expand(count, -1)
-        kept, told = _seen(new, codes.shape[1], full=full)
-        drawn = torch.arange(codes.shape[1]) < new.numel()
-        parts = {"preview": (drawn & ~once).expand(count, -1), "target": ~drawn.expand(count, -1)}
+        drawing = _after_preview(target, weights, said, full=full)
+    size = _size(samples[0].scene.grid)
     prompts = [
         prompt_ids(processor, text, size, [each.grid for each in sample.references])
         for text, sample in zip(texts, samples, strict=True)
     ]
+    return _sequences(prompts, references, drawing, pad, even=even)
+
+
+def _after_references(
+    samples: Sequence[Sample],
+    references: Sequence[Sequence[Tensor]],
+    target: Tensor,
+    weights: Tensor,
+    said: Mapping[str, Tensor],
+) -> _Drawing:
+    """Of pictures whose references show what is where, so that they have no preview."""
+    repeats = torch.stack(
+        [
+            pictures[0] == new if each.task in WHOLE else torch.zeros(new.shape, dtype=torch.bool)
+            for each, pictures, new in zip(samples, references, target, strict=True)
+        ]
+    ).flatten(1)
+    every = torch.arange(repeats.shape[1])
+    return _Drawing(
+        codes=target.flatten(1),
+        weights=weights.flatten(1),
+        repeats=repeats,
+        free=torch.zeros(len(every), dtype=torch.bool),
+        kept=every,
+        told=every,
+        parts={"kept": repeats, "changed": ~repeats},
+        said={name: each.flatten(1) for name, each in said.items()},
+        origins=torch.stack([cells(each) for each in samples]).flatten(1),
+    )
+
+
+def _after_preview(target: Tensor, weights: Tensor, said: Mapping[str, Tensor], *, full: bool) -> _Drawing:
+    """Of pictures that the preview shows before."""
+    count, *grid = target.shape
+    shape = _size((grid[0], grid[1])).preview_grid
+    new = to_preview(target, shape)[1]
+    codes, weights, *tokens = (
+        torch.cat([to_preview(each, shape)[0].flatten(1), each.flatten(1)], dim=1)
+        for each in (target, weights, *said.values())
+    )
+    free = torch.cat([~new.flatten(), torch.zeros(target[0].numel(), dtype=torch.bool)])
+    origins = torch.full((free.numel(),), NOWHERE)
+    origins[new.numel() :] = _first_cells((grid[0], grid[1]), shape)
+    kept, told = _seen(new, free.numel(), full=full)
+    preview = torch.arange(free.numel()) < new.numel()
+    return _Drawing(
+        codes=codes,
+        weights=weights,
+        repeats=free.expand(count, -1),
+        free=free,
+        kept=kept,
+        told=told,
+        parts={"preview": (preview & ~free).expand(count, -1), "target": ~preview.expand(count, -1)},
+        said={name: each.masked_fill(free, NOWHERE) for name, each in zip(said, tokens, strict=True)},
+        origins=origins.expand(count, -1),
+    )
+
+
+def _sequences(
+    prompts: Sequence[PromptIds], references: Sequence[Sequence[Tensor]], drawing: _Drawing, pad: int, *, even: bool
+) -> _Batch:
+    """Each prompt, its pictures filled in, and the drawing after it."""
+    kept, told = drawing.kept, drawing.told
+    count, codes = drawing.codes.shape
+    ends = torch.tensor([len(prompt.ids) for prompt in prompts])
     # To the next multiple of 8, so that a compiled forward meets few lengths.
-    length = -(-max(len(prompt.ids) for prompt in prompts) // 8) * 8 + len(kept)
+    length = -(-int(ends.max()) // 8) * 8 + len(kept)
     ids = torch.full((count, length), pad)
     places = torch.zeros((3, count, length), dtype=torch.long)
-    ends = torch.tensor([len(prompt.ids) for prompt in prompts])
-    looks = {**said, "cell": torch.full_like(origins, NOWHERE)}
-    for name, each in said.items():
+    looks = {name: each.clone() for name, each in drawing.said.items()}
+    looks["cell"] = torch.full_like(drawing.origins, NOWHERE)
+    for name, each in drawing.said.items():
         # Where no word is in a box, the head for beginnings is free to serve something else.
-        free = (each == NOWHERE).all(dim=1, keepdim=True) & (name == "begin")
-        looks[f"no {name}"] = torch.where((each == NOWHERE) & ~once & ~free, ends[:, None] - 1, NOWHERE)
-    for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        idle = (each == NOWHERE).all(dim=1, keepdim=True) & (name == "begin")
+        looks[f"no {name}"] = torch.where((each == NOWHERE) & ~drawing.free & ~idle, ends[:, None] - 1, NOWHERE)
+    for index, (prompt, pictures) in enumerate(zip(prompts, references, strict=True)):
         front, end = len(prompt.ids), len(prompt.ids) + len(kept)
-        ids[index, :front] = filled(prompt, data.codes[row][1:])
-        ids[index, front:end] = codes[index, kept]
+        ids[index, :front] = filled(prompt, pictures)
+        ids[index, front:end] = drawing.codes[index, kept]
         places[:, index, :end] = positions(prompt)[:, torch.cat([torch.arange(front), front + kept])]
         shown = (torch.tensor(prompt.ids) == prompt.image_token).nonzero().flatten()
-        stands = shown if len(shown) else front + torch.searchsorted(kept, torch.arange(codes.shape[1]))
-        known = origins[index] != NOWHERE
-        looks["cell"][index, known] = stands[origins[index, known]]
+        stands = shown if len(shown) else front + torch.searchsorted(kept, torch.arange(codes))
+        known = drawing.origins[index] != NOWHERE
+        looks["cell"][index, known] = stands[drawing.origins[index, known]]
         if len(shown):  # The text comes after the end of the last picture.
-            for each in said.values():
-                each[index, each[index] != NOWHERE] += int(shown[-1]) + 2
+            for name, each in drawing.said.items():
+                looks[name][index, each[index] != NOWHERE] += int(shown[-1]) + 2
+    weights = drawing.weights if even else drawing.weights * torch.where(drawing.repeats, COPY_WEIGHT, 1.0)
     return _Batch(
         ids=ids,
         places=places,
         # The state before each code predicts it.
         at=ends[:, None] - 1 + torch.searchsorted(kept, told),
-        wanted=codes[:, told],
-        weights=(weight if even else weight * torch.where(repeats, COPY_WEIGHT, 1.0))[:, told],
-        parts={name: chosen[:, told] for name, chosen in parts.items()},
+        wanted=drawing.codes[:, told],
+        weights=weights[:, told],
+        parts={name: chosen[:, told] for name, chosen in drawing.parts.items()},
         looks={name: wanted[:, told] for name, wanted in looks.items()},
     )
 
