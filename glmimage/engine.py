@@ -154,7 +154,8 @@ class Engine:
             job = Job.of(wanted, sides)
             if changed := self.workshop.fit(replace(job, size=sides[0]) if request.follows_source else job):
                 yield Note(changed)
-        return Run(self.workshop, wanted, stop, previews=previews, shelf=self.shelf)
+        letter = checkpoints.letter_of(self.world)
+        return Run(self.workshop, wanted, stop, previews=previews, shelf=self.shelf, letter=letter)
 
     def _last(self, run: Run, stage: Callable[[], Generator[Event, None, Done]]) -> Generator[Event, None, Done]:
         """One stage of a run; where the memory is not enough for it, it is done once more in a smaller way."""

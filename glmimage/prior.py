@@ -19,8 +19,9 @@ same seed and every id outside the codebook forbidden; what it leaves out of tha
 
 Knows nothing of pixels; the codes of references come in as numbers.
 
-Axes: B pictures, T prompt tokens, L all tokens, C width, H query heads, K key/value heads, G = H/K, D width of a head,
-A = H + 2K heads of queries, keys and values together, V vocabulary of the head, S codes that one pass takes in.
+Axes: B pictures, T prompt tokens, N codes to draw, L all tokens, C width, H query heads, K key/value heads, G = H/K,
+D width of a head, A = H + 2K heads of queries, keys and values together, V vocabulary of the head, S codes that one
+pass takes in.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def generate_prior(
     references: Sequence[Tensor] = (),
     sampling: Sampling | None = None,
     known: Sequence[int] = (),
+    hidden_NT: Tensor | None = None,
     stop: threading.Event | None = None,
     layers: Callable[[], Iterator[Any]] | None = None,
 ) -> Generator[Draft, None, tuple[PriorTokens, ...]]:
@@ -74,14 +76,16 @@ def generate_prior(
 
     `references` are the code grids [h, w] that `prompt` was laid out for. `known` are the first codes, where they are
     given, or -1 where one is to be drawn; each takes its draw from the generator all the same, so that the codes that a
-    generator drew, given to it again, are followed by the same ones. `layers` has the model's layers in place one
-    after the other, where they come and go (`residency`). Returns one `PriorTokens` a picture.
+    generator drew, given to it again, are followed by the same ones. `hidden_NT` (bool) says which tokens of the prompt
+    are hidden from what draws each code; from the first, which the prompt's last token draws, nothing is. `layers` has
+    the model's layers in place one after the other, where they come and go (`residency`). Returns one `PriorTokens` a
+    picture.
     Raises Stopped when `stop` is set, RequestError where the prompt is too long for the model.
     """
     rule = _rule(stack, sampling or Sampling())
     _check_length(stack, prompt)
     _check_stop(stop)
-    run = _Run(stack, prompt, references, len(generators), layers)
+    run = _Run(stack, prompt, references, len(generators), layers, hidden_NT)
     guesses = _Guesses(prompt, references, known)
     total, done = prompt.count, 0
     codes_BN = torch.empty(len(generators), total, dtype=torch.long, device=stack.device)
@@ -345,6 +349,7 @@ class _Run:
         references: Sequence[Tensor],
         pictures: int,
         layers: Callable[[], Iterator[Any]] | None = None,
+        hidden_NT: Tensor | None = None,
     ) -> None:
         model = stack.prior.model.language_model
         config = stack.prior.config.text_config
@@ -364,6 +369,7 @@ class _Run:
         self.head = _head(stack)
         self.ids = filled(prompt, references).to(self.embedding.device)
         self.prompt_length = len(prompt.ids)
+        self.hidden = None if hidden_NT is None else hidden_NT.to(stack.device)
         length = self.prompt_length + prompt.count - 1
         with torch.inference_mode():
             places = positions(prompt)[:, :length].to(stack.device)
@@ -419,8 +425,10 @@ class _Run:
             # The G queries that share a key head stand in as query positions of that head.
             grouped = (pictures, shared, heads // shared * count, self.width)
             mask = None
-            if count > 1:
+            if count > 1 or self.hidden is not None:
                 seen = torch.ones(count, end, dtype=torch.bool, device=codes_BS.device).tril(place)
+                if self.hidden is not None:
+                    seen[:, : self.prompt_length] &= ~self.hidden[drawn + 1 : drawn + 1 + count]
                 mask = seen.repeat(heads // shared, 1)
             x = F.embedding(codes_BS, self.code_embedding).view(pictures * count, -1)
             for layer, cache in zip(self.layers(), self.cache, strict=True):

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from glmimage.errors import RequestError
@@ -28,6 +29,12 @@ from glmimage.request import Region
 
 if TYPE_CHECKING:
     from transformers import GlmImageProcessor, PreTrainedTokenizerFast
+
+Span = tuple[int, int]
+"""[first, last)."""
+Token = tuple[int, Span]
+"""An id, and the characters that it spells."""
+_NONE: Span = (0, 0)
 
 # Letters of scripts that write apostrophes inside words (Latin, Greek, Cyrillic) and digits; not \w, because Chinese
 # puts no space before an opening quote. Every pattern means the same to Python's `re` and to the tokenizer's Oniguruma.
@@ -174,6 +181,8 @@ class PromptIds:
     """Code grids of the references, in the order of their places in `ids`."""
     drawn: tuple[Grid, ...]
     """Grids to draw, first to last: (preview, target), or (target,) with references."""
+    spells: tuple[Span, ...] = ()
+    """Characters [first, last) of what was asked for that each id spells; an empty span where it spells none."""
 
     @property
     def count(self) -> int:
@@ -196,46 +205,56 @@ def prompt_ids(
         return str(processor.apply_chat_template([message], tokenize=False))
 
     added = {str(token): id for id, token in tokenizer.added_tokens_decoder.items()}
+    before, after = render(_PLACE).split(_PLACE)
     if any(word in prompt for word in added):
-        before, after = render(_PLACE).split(_PLACE)
-        ids = [*_ids(tokenizer, before), *_plain_ids(tokenizer, prompt, added.values()), *_ids(tokenizer, after + end)]
+        around = [[(id, _NONE) for id, _ in _tokens(tokenizer, text)] for text in (before, after + end)]
+        tokens = [*around[0], *_plain_tokens(tokenizer, prompt, added.values()), *around[1]]
     else:
-        ids = _ids(tokenizer, render(prompt) + end)
+        tokens = [
+            (id, _within(span, len(before), len(prompt))) for id, span in _tokens(tokenizer, render(prompt) + end)
+        ]
+    wide = list(_widen(tokens, processor.image_token_id, reference_grids))
     return PromptIds(
-        ids=tuple(_widen(ids, processor.image_token_id, reference_grids)),
+        ids=tuple(id for id, _ in wide),
         image_token=processor.image_token_id,
         references=tuple(reference_grids),
         drawn=grids[::-1],
+        spells=tuple(span for _, span in wide),
     )
 
 
-def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
+def _within(span: Span, start: int, length: int) -> Span:
+    """The span counted from `start` on, as far as it lies in the `length` characters after it."""
+    first, last = (min(max(place - start, 0), length) for place in span)
+    return (first, last) if first < last else _NONE
 
 
-def _plain_ids(tokenizer: PreTrainedTokenizerFast, text: str, added: Iterable[int]) -> list[int]:
-    """The ids of `text` with every special word spelled as text."""
-    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
-    if set(ids).isdisjoint(added):
-        return ids
+def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[Token]:
+    if not text:
+        return []
+    read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(zip(read.input_ids, read.offset_mapping, strict=True))
+
+
+def _plain_tokens(tokenizer: PreTrainedTokenizerFast, text: str, added: Iterable[int]) -> list[Token]:
+    """The tokens of `text` with every special word spelled as text."""
+    read = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    if set(read.input_ids).isdisjoint(added):
+        return list(zip(read.input_ids, read.offset_mapping, strict=True))
     # The switch above frees only tokens marked special; others are taken out of a copy of the tokenizer.
     import json
 
     from tokenizers import Tokenizer
 
     bare = json.loads(tokenizer.backend_tokenizer.to_str()) | {"added_tokens": []}
-    return list(Tokenizer.from_str(json.dumps(bare)).encode(text, add_special_tokens=False).ids)
+    spelled = Tokenizer.from_str(json.dumps(bare)).encode(text, add_special_tokens=False)
+    return list(zip(spelled.ids, spelled.offsets, strict=True))
 
 
-def _widen(ids: Iterable[int], image_token: int, grids: Sequence[Grid]) -> list[int]:
+def _widen(tokens: Iterable[Token], image_token: int, grids: Sequence[Grid]) -> Iterator[Token]:
     """Repeats the k-th image token for every code of the k-th grid."""
     left = iter(grids)
-    wide: list[int] = []
-    for id in ids:
-        if id == image_token:
-            rows, columns = next(left)
-            wide += [id] * (rows * columns)
-        else:
-            wide.append(id)
+    for token in tokens:
+        rows, columns = next(left) if token[0] == image_token else (1, 1)
+        yield from repeat(token, rows * columns)
     assert next(left, None) is None, "the chat template makes one marker for each reference"
-    return wide

@@ -223,7 +223,8 @@ class Request:
     """Whether an edit's picture has the first reference's pixels in all cells whose codes it takes over from it, if the
     two are of one size."""
     region_strength: float = 1.0
-    """How strongly the painting ties a region's text to its box; 0 = not at all, as upstream."""
+    """How strongly a region's text is tied to its box in the painting, and whether in the layout; 0 = not at all, as
+    upstream."""
     layout: Layout | None = None
 
     def __post_init__(self) -> None:

@@ -25,13 +25,13 @@ from glmimage import latents, preview
 from glmimage.decoder import Conditions, Step, denoise
 from glmimage.errors import RequestError, Stopped
 from glmimage.events import Event, Preview, PriorTokens, Progress, Result, Stage, plain_codes
-from glmimage.geometry import PATCH, PRIOR_CELL, Grid, preview_times
+from glmimage.geometry import PATCH, PRIOR_CELL, Grid, Size, preview_times
 from glmimage.glyphs import encode_glyphs
 from glmimage.models import Stack
 from glmimage.prior import Draft, generate_prior
 from glmimage.prompting import PromptIds, prompt_ids, quoted
 from glmimage.references import PreparedReference, prepare
-from glmimage.regions import tie
+from glmimage.regions import apart, tie
 from glmimage.request import LARGEST_SEED, Codes, Layout, Request
 from glmimage.residency import Residency
 from glmimage.shelf import Shelf
@@ -56,9 +56,12 @@ class Run:
         *,
         previews: bool = True,
         shelf: Shelf | None = None,
+        letter: Size | None = None,
     ) -> None:
+        """letter: pixels of every letter of the checkpoint, where they have one size."""
         self.workshop = workshop
         self.shelf = shelf
+        self.letter = letter
         self.request = request
         self.stop = stop or threading.Event()
         self.previews = previews
@@ -166,6 +169,7 @@ class Run:
             references=[reference.codes for reference in references],
             sampling=self.request.sampling,
             known=known,
+            hidden_NT=apart(self.request, prompt, self.letter),
             stop=self.stop,
             layers=self.residency.layers if self.residency.streams_layers else None,
         )

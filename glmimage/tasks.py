@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from glmimage.errors import RequestError
 from glmimage.geometry import Size
-from glmimage.prompting import QUOTED, first_cell, region_words
+from glmimage.prompting import QUOTED, Span, first_cell, region_words
 from glmimage.request import Defaults, Reference, Region, Request
 
 MOST_SUBJECTS = 4
@@ -74,13 +74,35 @@ def with_cells(request: Request, letter: Size | None, defaults: Defaults) -> Req
     """
     if letter is None or not request.regions:
         return request
+    said = clauses(request)
+    if not said:
+        return request
     size = request.resolve(defaults).size
     regions = tuple(replace(region, cell=first_cell(region, letter, size)) for region in request.regions)
-    for language in _JOINTS:
-        if request.prompt.endswith(said := region_clauses(request.regions, language)):
-            prompt = request.prompt.removesuffix(said) + region_clauses(regions, language)
-            return replace(request, prompt=prompt, regions=regions)
-    return request
+    language = _told_in(request)
+    assert language is not None, "else it has no clauses"
+    prompt = request.prompt[: said[0][0]] + region_clauses(regions, language)
+    return replace(request, prompt=prompt, regions=regions)
+
+
+def clauses(request: Request) -> list[Span]:
+    """Which characters of the prompt say each box; none where it does not end with them as `regions` words them."""
+    language = _told_in(request)
+    if language is None:
+        return []
+    spans: list[Span] = []
+    last = len(request.prompt)
+    for region in reversed(request.regions):
+        first = last - len(region_words(region, language))
+        spans.append((first, last))
+        last = first - len(_JOINTS[language][1])
+    return spans[::-1]
+
+
+def _told_in(request: Request) -> str | None:
+    """The language that the prompt's end says the boxes in, if it does."""
+    told = (language for language in _JOINTS if request.prompt.endswith(region_clauses(request.regions, language)))
+    return next(told, None) if request.regions else None
 
 
 def edit(base: Request, picture: str, instruction: str, mask: str | None = None) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -116,6 +117,36 @@ def test_guesses_change_no_code(
         assert len(passes) == -(-(prompt.count - 1) // (prior._LONGEST + 1))
     if wrong == 1:
         assert len(passes) == prompt.count - 1
+
+
+@pytest.mark.parametrize("guessing", [True, False])
+def test_hidden_tokens_are_those_of_an_attention_mask(
+    tiny_stack: Stack, upstream: Stack, monkeypatch: pytest.MonkeyPatch, guessing: bool
+) -> None:
+    """The likeliest codes, one after the other, are upstream's in one pass with the matrix of all pairs."""
+    if not guessing:
+        monkeypatch.setattr(prior, "_WORTH", 2.0)
+    prompt = prompt_ids(tiny_stack.processor, PROMPT, Size(64, 64))
+    tokens, count = len(prompt.ids), prompt.count
+    hidden = torch.rand(count, tokens, generator=torch.Generator().manual_seed(0)) < 0.4
+    draw = partial(generate_prior, tiny_stack, prompt, seeded(1), sampling=Sampling(top_k=1))
+    codes = flat(drain(draw(hidden_NT=hidden))[0])
+    assert codes != flat(drain(draw())[0])
+
+    model = upstream.prior.model.language_model
+    ids = torch.tensor([[*prompt.ids, *codes[:-1]]])
+    seen = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    # The state before each code draws it.
+    seen[tokens:, :tokens] &= ~hidden[1:]
+    with torch.no_grad():
+        states = model(
+            input_ids=ids,
+            position_ids=positions(prompt)[:, None, :-1],
+            attention_mask=seen[None, None],
+            use_cache=False,
+        ).last_hidden_state
+        likeliest = upstream.prior.lm_head(states[0, tokens - 1 :])[:, : upstream.codes].argmax(-1)
+    assert codes == likeliest.tolist()
 
 
 def test_guesses_repeat_what_shows_the_same_cell(tiny_stack: Stack) -> None:

@@ -87,6 +87,17 @@ def test_special_words_that_are_not_marked_special_are_text_too(tiny_stack: Stac
     assert "a <plain> cat" in processor.tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("prompt", [*PROMPTS[2:], "a <sop> cat"])
+@pytest.mark.parametrize("grids", [(), ((2, 3),)])
+def test_spans_are_what_each_id_spells(tiny_stack: Stack, prompt: str, grids: tuple[tuple[int, int], ...]) -> None:
+    ours = prompt_ids(tiny_stack.processor, prompt, Size(64, 64), grids)
+    assert len(ours.spells) == len(ours.ids)
+    spelled = [(id, span) for id, span in zip(ours.ids, ours.spells, strict=True) if span != (0, 0)]
+    plain = tiny_stack.processor.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
+    assert [id for id, _ in spelled] == plain.input_ids
+    assert {place for _, span in spelled for place in range(*span)} == set(range(len(prompt)))
+
+
 PLAIN = (
     "no quotes",
     "a 'cat' and a 'dog'",

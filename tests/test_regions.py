@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from glmimage import decoder
+from glmimage import decoder, stages, tasks
 from glmimage.decoder import Conditions, Painter
+from glmimage.engine import Engine
 from glmimage.errors import RequestError
+from glmimage.geometry import Size, preview_cells
 from glmimage.glyphs import encode_glyphs, token_counts
-from glmimage.prompting import quoted
-from glmimage.regions import OTHERS, OWN, Ties, cover, match, tie
-from glmimage.request import Region, Request
+from glmimage.prompting import prompt_ids, quoted, region_words
+from glmimage.regions import OTHERS, OWN, Ties, apart, cover, match, tie
+from glmimage.request import Defaults, Region, Request
 from tests.test_decoder import conditions, noise, reference
 
 if TYPE_CHECKING:
@@ -103,6 +106,73 @@ def test_the_bias_is_that_of_an_attention_mask(tiny_stack: Stack, monkeypatch: p
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     monkeypatch.undo()
     assert (ours - velocity(tiny_stack, wanted)).abs().max() > 1e-3
+
+
+LETTER = Size(32, 64)
+DEFAULTS = Defaults(min_side=128)
+
+
+def boxed(*boxes: tuple[str, tuple[float, float, float, float]]) -> Request:
+    regions = tuple(Region(text=text, box=box) for text, box in boxes)
+    base = Request(prompt="-", width=128, height=256)
+    return tasks.with_cells(tasks.regions(base, "a cat", regions), LETTER, DEFAULTS)
+
+
+def test_a_row_of_codes_sees_the_texts_that_stand_in_it(tiny_stack: Stack) -> None:
+    request = boxed(("HI", (0, 0, 1, 0.25)), ("A", (0, 0.5, 0.5, 0.75)), ("BC", (0.5, 0.5, 1, 0.75)))
+    prompt = prompt_ids(tiny_stack.processor, request.prompt, request.resolve(DEFAULTS).size)
+    hidden = apart(request, prompt, LETTER)
+    assert hidden is not None
+    assert hidden.shape == (prompt.count, len(prompt.ids))
+
+    def seen(row: Tensor) -> str:
+        """What is left of the prompt, as the row of codes reads it."""
+        spans = {span for span, gone in zip(prompt.spells, row.tolist(), strict=True) if not gone}
+        return " ".join("".join(request.prompt[first:last] for first, last in sorted(spans)).split())
+
+    (preview_rows, preview_columns), (rows, columns) = prompt.drawn
+    preview, target = hidden.split([preview_rows * preview_columns, rows * columns])
+    first, *others = (region_words(region) for region in request.regions)
+    assert [seen(row) for row in target[::columns]] == [
+        *[f"a cat, {first} and and"] * 2,
+        *["a cat, and and"] * 2,
+        *[f"a cat, and {others[0]} and {others[1]}"] * 2,
+        *["a cat, and and"] * 2,
+    ]
+    # The whole row, and every row of the preview as the row that it shows.
+    assert torch.equal(target, target[::columns].repeat_interleave(columns, 0))
+    shown = preview_cells((rows, columns), (preview_rows, preview_columns))[0]
+    assert torch.equal(preview, target[::columns][shown].repeat_interleave(preview_columns, 0))
+
+
+def test_nothing_is_hidden_where_nobody_knows_whose_rows_are_whose(tiny_stack: Stack) -> None:
+    request = boxed(("HI", (0, 0, 1, 0.25)))
+    prompt = prompt_ids(tiny_stack.processor, request.prompt, Size(128, 256))
+    assert apart(request, prompt, LETTER) is not None
+    assert apart(request, prompt, None) is None
+    assert apart(replace(request, region_strength=0), prompt, LETTER) is None
+    assert apart(replace(request, prompt=f"{request.prompt}."), prompt, LETTER) is None
+    bare = tasks.regions(request, "a cat", [Region(text="HI", box=(0, 0, 1, 0.25))])
+    assert apart(bare, prompt, LETTER) is None
+    assert apart(tasks.text(request, "a cat"), prompt, LETTER) is None
+
+
+def test_the_engine_hides_boxes_of_a_world_whose_letters_have_one_size(
+    tiny_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(boxed(("HI", (0, 0, 1, 0.25)), ("A", (0, 0.5, 1, 1))), steps=1)
+    hidden: list[Tensor | None] = []
+    draw = stages.generate_prior
+    monkeypatch.setattr(
+        stages, "generate_prior", lambda *args, **named: hidden.append(named["hidden_NT"]) or draw(*args, **named)
+    )
+    for world in (None, {"lettering": {"letter": [32, 64]}}):
+        list(Engine(tiny_stack, world).run(request, previews=False))
+    assert hidden[0] is None
+    assert hidden[1] is not None
+    assert torch.equal(
+        hidden[1], apart(request, prompt_ids(tiny_stack.processor, request.prompt, Size(128, 256)), LETTER)
+    )
 
 
 def velocity(stack: Stack, wanted: Conditions) -> torch.Tensor:

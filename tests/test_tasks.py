@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from glmimage import tasks
 from glmimage.errors import RequestError
+from glmimage.geometry import Size
 from glmimage.prompting import quoted, region_words
-from glmimage.request import Layout, Reference, Region, Request, Sampling
+from glmimage.request import Defaults, Layout, Reference, Region, Request, Sampling
 from glmimage.tasks import find_subjects
 from glmimage.train.instructions import INSTRUCTIONS
 from glmimage.train.world import GRAMMARS
@@ -35,6 +37,20 @@ BASE = Request(
 )
 MIA = Reference(path="mia.png", name="Mia", role="cat")
 ROBOT = Reference(path="robot.png", name="the red robot")
+
+
+@pytest.mark.parametrize("cells", [True, False])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_clauses_are_the_words_of_each_box(cells: bool, language: str) -> None:
+    boxes = (Region(text="HI", box=(0, 0, 1, 0.5), color="red"), Region(text="AND", box=(0.5, 0.5, 1, 1)))
+    request = tasks.regions(replace(BASE, layout=None), "a cat and a dog", boxes, language)
+    if cells:
+        request = tasks.with_cells(request, Size(32, 64), Defaults(min_side=128))
+    said = [request.prompt[first:last] for first, last in tasks.clauses(request)]
+    assert said == [region_words(region, language) for region in request.regions]
+    assert all((region.cell is not None) == cells for region in request.regions)
+    assert tasks.clauses(tasks.text(BASE, "a cat")) == []
+    assert tasks.clauses(replace(request, prompt=f"{request.prompt}, on blue")) == []
 
 
 def test_the_base_carries_what_tasks_share() -> None:

@@ -16,8 +16,8 @@ WORDS = {
     "regions.forget": ("Delete the template {name}", "删除模板“{name}”"),
     "regions.strength": ("Text strength", "文字强度"),
     "regions.strength.info": (
-        "How firmly a text is held in its box while painting; 0 is off.",
-        "绘制时把文字固定在框内的力度；0 表示关闭。",
+        "How firmly a text is held in its box; 0 is off.",
+        "把文字固定在框内的力度；0 表示关闭。",
     ),
     "regions.tries": ("Until it reads right, at most", "直到文字正确，最多尝试"),
     "regions.tries.once": ("one try", "一次"),
