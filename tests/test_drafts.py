@@ -17,6 +17,9 @@ from tests.stickers import discs
 def test_drafts_are_what_the_prior_draws_for_prompts_of_training(tmp_path: Path, monkeypatch) -> None:
     art = discs()
     monkeypatch.setattr(drafts, "EACH", 2)
+    # As many scenes as a table takes would be most of this test's time.
+    whole = CodeTable.of
+    monkeypatch.setattr(CodeTable, "of", lambda *asked: whole(*asked, scenes=100))
     parts = release.build_parts(release.TINY, ["a cat"], 6)
     model, processor = parts.vision_language_encoder, parts.processor
     assert Drafts.load(tmp_path) is None
