@@ -36,8 +36,15 @@ class Shape:
     height: int
 
     def fit(self, side: int, defaults: Defaults) -> Size:
-        """The size of this shape with about `side` x `side` pixels, in steps of 32, within the checkpoint's range."""
+        """The size of this shape with about `side` x `side` pixels, in steps of 32, within the checkpoint's range.
+
+        Where the checkpoint says which sizes it learned, the one of about as many pixels that is nearest in shape: of
+        others a small model makes rubble.
+        """
         ratio = math.sqrt(self.width / self.height)
+        learned = [size for size in defaults.sizes if abs(math.log2(size.width * size.height / side**2)) <= 1]
+        if learned:
+            return min(learned, key=lambda size: abs(math.log(size.width / size.height / ratio**2)))
         wide, high = side * ratio, side / ratio
         shrink = min(1.0, defaults.max_side / max(wide, high))
         grow = max(1.0, defaults.min_side / min(wide, high))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from glmimage import download, hub
-from glmimage.errors import CheckpointError, HubUnreachable
+from glmimage.errors import CheckpointError, HubUnreachable, RequestError
 from glmimage.geometry import Size
 from glmimage.request import Defaults as Defaults
 
@@ -196,7 +196,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def read_defaults(folder: Path) -> Defaults:
-    """`atelier.json` where it stands; else the release's 1024 px, 50 steps, guidance 1.5, under the folder's name."""
+    """`atelier.json` where it stands, and the world's sizes; else the release's 1024 px, 50 steps, guidance 1.5, under
+    the folder's name."""
     path = folder / "atelier.json"
     if not path.is_file():
         return Defaults(name=_name(folder))
@@ -209,12 +210,13 @@ def read_defaults(folder: Path) -> Defaults:
             raise CheckpointError(
                 f"The file {path} says {key} = {value!r}, which has no meaning; correct it or remove it."
             )
-    return Defaults(**{"name": _name(folder), **data})
+    return Defaults(**{"name": _name(folder), **data, "sizes": sizes_of(read_world(folder))})
 
 
 def write_defaults(folder: Path, defaults: Defaults) -> None:
     """Stores `defaults` where `read_defaults` finds them."""
-    text = json.dumps(asdict(defaults), indent=2, sort_keys=True) + "\n"
+    data = {name: value for name, value in asdict(defaults).items() if name != "sizes"}
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     (folder / "atelier.json").write_text(text, encoding="utf-8")
 
 
@@ -222,6 +224,17 @@ def read_world(folder: Path) -> dict[str, Any] | None:
     """What the checkpoint knows (`world.json`), or None where it does not say."""
     path = folder / "world.json"
     return _object(path) if path.is_file() else None
+
+
+def sizes_of(world: Mapping[str, Any] | None) -> tuple[Size, ...]:
+    """Sizes of the pictures that a checkpoint learned, where its world says so."""
+    told = (world or {}).get("sizes")
+    if not isinstance(told, list) or not all(isinstance(size, str) for size in told):
+        return ()
+    try:
+        return tuple(map(Size.parse, told))
+    except RequestError:
+        return ()
 
 
 def letter_of(world: Mapping[str, Any] | None) -> Size | None:

@@ -46,6 +46,8 @@ class Defaults:
     max_side: int = 2048
     max_pixels: int = 2048 * 2048
     """Of the largest pictures that it was trained for; larger ones are painted, with a note."""
+    sizes: tuple[Size, ...] = ()
+    """Of the pictures that it was trained for, where it says so; others come out less well, or not at all."""
     name: str = ""
     keep: bool = False
     """Whether a cell's code tells all that it shows, so that an edit may keep the pixels of cells that keep theirs."""

@@ -72,17 +72,13 @@ def with_cells(request: Request, letter: Size | None, defaults: Defaults) -> Req
     letter: pixels of every letter of the checkpoint, None where they have no one size: then, and where the prompt does
     not end with the boxes as `regions` words them, the request as it is.
     """
-    if letter is None or not request.regions:
-        return request
-    said = clauses(request)
-    if not said:
+    language = _told_in(request)
+    if letter is None or language is None:
         return request
     size = request.resolve(defaults).size
     regions = tuple(replace(region, cell=first_cell(region, letter, size)) for region in request.regions)
-    language = _told_in(request)
-    assert language is not None, "else it has no clauses"
-    prompt = request.prompt[: said[0][0]] + region_clauses(regions, language)
-    return replace(request, prompt=prompt, regions=regions)
+    before = request.prompt.removesuffix(region_clauses(request.regions, language))
+    return replace(request, prompt=before + region_clauses(regions, language), regions=regions)
 
 
 def clauses(request: Request) -> list[Span]:

@@ -12,6 +12,7 @@ import torch
 
 from glmimage import checkpoint
 from glmimage.errors import CheckpointError
+from glmimage.geometry import Size
 from glmimage.request import Defaults
 
 
@@ -122,6 +123,14 @@ def test_defaults(tiny: Path, tmp_path: Path) -> None:
     )
     checkpoint.write_defaults(folder, Defaults(width=96, name="mine"))
     assert checkpoint.read_defaults(folder) == Defaults(width=96, name="mine")
+    (folder / "world.json").write_text('{"sizes": ["96x64", "64x96"]}')
+    learned = Defaults(width=96, name="mine", sizes=(Size(96, 64), Size(64, 96)))
+    assert checkpoint.read_defaults(folder) == learned
+    checkpoint.write_defaults(folder, learned)
+    assert checkpoint.read_defaults(folder) == learned
+    for told in ('["wide"]', '"96x64"', "[96]"):
+        (folder / "world.json").write_text(f'{{"sizes": {told}}}')
+        assert checkpoint.read_defaults(folder).sizes == ()
 
 
 @pytest.mark.parametrize("text", ["{", "3", '{"width": "big"}', '{"steps": 0}', '{"depth": 3}', '{"guidance": true}'])

@@ -18,6 +18,7 @@ from app.library import Library
 from app.presets import PresetError
 from app.serve import Options, Studio
 from app.words import Words
+from glmimage.checkpoint import ASSETS, read_defaults
 from glmimage.geometry import Size
 from glmimage.prompting import quoted
 from glmimage.request import Defaults, Request
@@ -52,6 +53,15 @@ def test_the_default_side_is_always_offered() -> None:
     odd = Defaults(width=320, height=320, min_side=256, max_side=400)
     assert presets.read_sizes().sides_for(odd) == (256, 320, 384)
     assert presets.default_side(SMALL) == 256
+
+
+def test_the_miniature_is_asked_for_shapes_that_it_learned() -> None:
+    defaults = read_defaults(ASSETS / "miniature")
+    made = {shape.label: str(shape.fit(256, defaults)) for shape in presets.read_sizes().shapes}
+    assert made | {"16:9": "384x256", "9:16": "256x384"} == made
+    assert made | {"1:1": "256x256", "4:3": "256x192", "3:4": "192x256", "3:2": "384x256", "2:3": "256x384"} == made
+    larger = presets.Shape("4:3", 4, 3).fit(1024, defaults)
+    assert larger == presets.Shape("4:3", 4, 3).fit(1024, replace(defaults, sizes=())), "it learned none so large"
 
 
 def test_the_third_level_of_the_world_has_every_size_that_the_page_offers_of_it() -> None:
