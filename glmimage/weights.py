@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmimage import checkpoint
 from glmimage.errors import CheckpointError, reason
+from glmimage.geometry import Size
 from glmimage.quantize import FORMATS, Format, linear_bytes, packed_bytes, quantized_linears
 from glmimage.quantize import Component as Folder
 from glmimage.request import Defaults
@@ -136,10 +137,11 @@ class Architecture:
     def from_json(cls, data: Mapping[str, Any]) -> Architecture:
         """Reads what `to_json` wrote."""
         pairs = ("vae_channels", "reference_sides")
+        learned = tuple(Size(**size) for size in data["defaults"]["sizes"])
         return cls(
             **{
                 **data,
-                "defaults": Defaults(**data["defaults"]),
+                "defaults": Defaults(**{**data["defaults"], "sizes": learned}),
                 "components": tuple(Component.from_json(component) for component in data["components"]),
                 **{name: tuple(data[name]) for name in pairs},
             }
