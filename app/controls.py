@@ -155,10 +155,12 @@ class Controls:
         return {self.width: size.width, self.height: size.height}
 
     def fit_checkpoint(self, defaults: Defaults) -> Updates:
-        """Updates for another checkpoint: the sides it can make, its own size, steps and guidance."""
-        size = self.resize(defaults.width, defaults.height, defaults) if self.numbered else {}
-        return size | {
+        """Updates for another checkpoint: the shapes and sides it can make, its own size, steps and guidance."""
+        size = self.resize(defaults.width, defaults.height, defaults)
+        return {
+            self.shape: gr.update(choices=_shapes(self.sizes, defaults), value=size[self.shape]),
             self.side: gr.update(choices=_sides(self.sizes, defaults), value=default_side(defaults)),
+            **({edge: size[edge] for edge in (self.width, self.height)} if self.numbered else {}),
             self.steps: defaults.steps,
             self.guidance: defaults.guidance,
         }
@@ -179,10 +181,10 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
     `sizing` makes more beside width and height as numbers, which are offered where it is given alone.
     """
     sizes, defaults = page.sizes, page.worker.snapshot().defaults
-    first = sizes.shapes[0].fit(default_side(defaults), defaults)
+    first, its_side = sizes.nearest(Size(defaults.width, defaults.height), defaults)
     shape = gr.Radio(
-        [one.label for one in sizes.shapes],
-        value=sizes.shapes[0].label,
+        _shapes(sizes, defaults),
+        value=first.label,
         label=_said("shape"),
         elem_id=f"{tab}-shape",
         elem_classes="chips shape",
@@ -191,7 +193,7 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
     with gr.Row(elem_classes="pair"):
         side = gr.Radio(
             _sides(sizes, defaults),
-            value=default_side(defaults),
+            value=its_side,
             label=_said("side"),
             elem_id=f"{tab}-side",
             elem_classes="chips",
@@ -219,7 +221,7 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
                     elem_classes="inline",
                     min_width=80,
                 )
-                for name, value in (("width", first.width), ("height", first.height))
+                for name, value in (("width", defaults.width), ("height", defaults.height))
             )
             if sizing is not None:
                 sizing()
@@ -261,6 +263,10 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
 def _said(key: str) -> str:
     """Gradio declares `str` where it takes words for the browser to translate, too."""
     return cast(str, label(f"control.{key}"))
+
+
+def _shapes(sizes: Sizes, defaults: Defaults) -> list[str]:
+    return [shape.label for shape in sizes.shapes_for(defaults)]
 
 
 def _sides(sizes: Sizes, defaults: Defaults) -> list[tuple[str, int]]:

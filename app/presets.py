@@ -5,6 +5,7 @@ Knows no page and no model; what a checkpoint can make comes in as its `Defaults
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "presets"
 LONGEST_RATIO = 10_000
 """Of a shape's sides, as numbers."""
+NEARLY_THAT_SHAPE = 0.08
+"""`Shape.differs` of a size that is still called so: 3:2 and 16:9 are 0.17 apart."""
 
 
 class PresetError(GLMImageError):
@@ -35,6 +38,10 @@ class Shape:
     width: int
     height: int
 
+    def differs(self, size: Size) -> float:
+        """How far `size` is from this shape: the logarithm of the ratio of both aspects, 0 and more."""
+        return abs(math.log(size.width / size.height * self.height / self.width))
+
     def fit(self, side: int, defaults: Defaults) -> Size:
         """The size of this shape with about `side` x `side` pixels, in steps of 32, within the checkpoint's range.
 
@@ -44,7 +51,7 @@ class Shape:
         ratio = math.sqrt(self.width / self.height)
         learned = [size for size in defaults.sizes if abs(math.log2(size.width * size.height / side**2)) <= 1]
         if learned:
-            return min(learned, key=lambda size: abs(math.log(size.width / size.height / ratio**2)))
+            return min(learned, key=self.differs)
         wide, high = side * ratio, side / ratio
         shrink = min(1.0, defaults.max_side / max(wide, high))
         grow = max(1.0, defaults.min_side / min(wide, high))
@@ -68,6 +75,16 @@ class Sizes:
     def shape(self, label: str) -> Shape:
         return next((shape for shape in self.shapes if shape.label == label), self.shapes[0])
 
+    def shapes_for(self, defaults: Defaults) -> tuple[Shape, ...]:
+        """Those that the checkpoint learned, where it says which sizes it did; the first in any case."""
+        side = default_side(defaults)
+        able = [
+            shape
+            for shape in self.shapes
+            if not defaults.sizes or shape.differs(shape.fit(side, defaults)) <= NEARLY_THAT_SHAPE
+        ]
+        return tuple(able) or self.shapes[:1]
+
     def sides_for(self, defaults: Defaults) -> tuple[int, ...]:
         """The sides that the checkpoint learned, its own default among them."""
         default = default_side(defaults)
@@ -85,7 +102,8 @@ class Sizes:
             made = choice[0].fit(choice[1], defaults)
             return abs(made.width - size.width) + abs(made.height - size.height)
 
-        return min(((shape, side) for side in self.sides_for(defaults) for shape in self.shapes), key=distance)
+        choices = itertools.product(self.shapes_for(defaults), self.sides_for(defaults))
+        return min(choices, key=distance)
 
 
 PLAIN = Sizes((Shape("1:1", 1, 1), Shape("4:3", 4, 3), Shape("3:4", 3, 4)), (256, 512, 1024), (1, 2, 4))

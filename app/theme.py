@@ -5,6 +5,7 @@ Rules that no variable of Gradio's reaches stand in assets/atelier.css. Nothing 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import gradio as gr
@@ -145,10 +146,11 @@ def head(shapes: Iterable[Shape]) -> str:
     Not through `css=`: that prefixes every rule with the inside of the page, which rules about its outside never match.
     """
     outlines = []
-    for number, shape in enumerate(shapes, start=1):
+    for shape in shapes:
         longest = max(shape.width, shape.height)
         width, height = (round(14 * side / longest, 1) for side in (shape.width, shape.height))
-        outlines.append(f"#tabs .shape label:nth-of-type({number})::before{{width:{width}px;height:{height}px}}")
+        value = json.dumps(shape.label).replace("<", r"\3c ")
+        outlines.append(f"#tabs .shape label:has([value={value}])::before{{width:{width}px;height:{height}px}}")
     rules = "\n".join([*(path.read_text(encoding="utf-8") for path in STYLES), *outlines])
     largest = f"window.atelierLargest = {LARGEST_FILE};"
     scripts = "\n".join([canvas.furnish(), largest, *(path.read_text(encoding="utf-8") for path in SCRIPTS)])

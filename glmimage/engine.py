@@ -175,7 +175,7 @@ class Engine:
 
 
 def _sized(asked: Request, wanted: Request, defaults: Defaults) -> Iterator[Event]:
-    """Says what became of a size, and where the model never learned such large ones."""
+    """Says what became of a size, and where the model never learned such large ones, or such a one."""
     sides = [(asked.width, wanted.width), (asked.height, wanted.height)]
     if any(side is not None and side != snapped for side, snapped in sides):
         given = "x".join(str(snapped if side is None else side) for side, snapped in sides)
@@ -185,4 +185,11 @@ def _sized(asked: Request, wanted: Request, defaults: Defaults) -> Iterator[Even
         yield Note(
             f"{defaults.name} was trained for pictures of up to {defaults.max_pixels:,} pixels, and {wanted.size} has"
             " more: expect broken things; choose a smaller size."
+        )
+    elif defaults.sizes and wanted.size not in defaults.sizes:
+        cropped = "crop the first reference to the shape of one of these"
+        remedy = cropped if asked.follows_source else "choose one of these"
+        yield Note(
+            f"{defaults.name} was trained for pictures of {', '.join(map(str, defaults.sizes))}, and {wanted.size} is"
+            f" none of them: expect broken things; {remedy}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is measured of the processor is noted there, for the tests alone.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="atelier-tests-")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So shells begin what runs in the background; programs that tests begin would take it over, and ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from glmimage.models import Stack

@@ -27,7 +27,7 @@ from glmimage.decoder import Conditions, denoise
 from glmimage.engine import Engine
 from glmimage.errors import CheckpointError, GlyphError, PictureError, RequestError, Stopped
 from glmimage.events import Event, Note, Preview, Progress, Result, Sketch, plain_codes
-from glmimage.geometry import preview_times
+from glmimage.geometry import Size, preview_times
 from glmimage.glyphs import encode_glyphs
 from glmimage.references import prepare
 from glmimage.request import Defaults, Layout, Reference, Region, Request, Sampling
@@ -305,6 +305,19 @@ def test_a_size_that_was_never_learned_is_painted_with_a_note(engine: Engine) ->
         events = list(learned.run(Request(prompt=PROMPT, width=64, height=height, steps=1)))
         assert len(results(iter(events))) == 1
         assert sum(isinstance(event, Note) and "expect broken things" in event.text for event in events) == notes
+
+
+def test_a_checkpoint_that_says_its_sizes_warns_of_others(engine: Engine, tmp_path: Path) -> None:
+    learned = Engine(replace(engine.stack, defaults=replace(engine.defaults, sizes=(Size(64, 64), Size(96, 64)))))
+    for height, notes in ((64, []), (96, ["trained for pictures of 64x64, 96x64, and 64x96 is none of them"])):
+        events = list(learned.run(Request(prompt=PROMPT, width=64, height=height, steps=1)))
+        assert len(results(iter(events))) == 1
+        said = [event.text for event in events if isinstance(event, Note)]
+        assert [part in text for part, text in zip(notes, said, strict=True)] == [True] * len(notes)
+    photo = Reference(path=picture_file(tmp_path, "a.png", 64, 96))
+    edit = Request(prompt=PROMPT, task="edit", references=(photo,), steps=1)
+    notes = [event.text for event in learned.run(edit) if isinstance(event, Note)]
+    assert [text.endswith("crop the first reference to the shape of one of these.") for text in notes] == [True]
 
 
 def test_sketches_draw_the_preview_alone(engine: Engine) -> None:

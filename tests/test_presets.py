@@ -60,6 +60,11 @@ def test_the_miniature_is_asked_for_shapes_that_it_learned() -> None:
     made = {shape.label: str(shape.fit(256, defaults)) for shape in presets.read_sizes().shapes}
     assert made | {"16:9": "384x256", "9:16": "256x384"} == made
     assert made | {"1:1": "256x256", "4:3": "256x192", "3:4": "192x256", "3:2": "384x256", "2:3": "256x384"} == made
+    offered = [shape.label for shape in presets.read_sizes().shapes_for(defaults)]
+    assert offered == ["1:1", "4:3", "3:4", "3:2", "2:3"], "of 16:9 it has none"
+    assert presets.read_sizes().shapes_for(SMALL) == presets.read_sizes().shapes, "it does not say"
+    strange = replace(defaults, sizes=(Size(512, 128),))
+    assert [shape.label for shape in presets.read_sizes().shapes_for(strange)] == ["1:1"], "there is always one"
     larger = presets.Shape("4:3", 4, 3).fit(1024, defaults)
     assert larger == presets.Shape("4:3", 4, 3).fit(1024, replace(defaults, sizes=())), "it learned none so large"
 

@@ -6,7 +6,6 @@ The boxes come from the page's script as one JSON value (`app.board`) and the sc
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -167,10 +166,11 @@ class TextRegions:
             shape = Board.from_json(values[self._board]).shape
         except RequestError:
             shape = ""
-        if shape not in [one.label for one in self._page.sizes.shapes]:
+        visit = self._page.visit(values)
+        if shape not in [one.label for one in self._page.sizes.shapes_for(visit.snapshot.defaults)]:
             shape = values[self._controls.shape]
         now = {**values, self._controls.shape: shape}
-        told = self._told(self._page.visit(values), now, values[self._wall.view], restored=True)
+        told = self._told(visit, now, values[self._wall.view], restored=True)
         # A shape that stays is left alone: a template may have been clicked in the meantime.
         return told if shape == values[self._controls.shape] else told | {self._controls.shape: shape}
 
@@ -259,8 +259,9 @@ class TextRegions:
         """The boxes of a template; its scene only where there is none yet."""
         shown: Updates = {self._board: Board(boxes=tuple(map(Box.of, preset.regions))).to_json()}
         if preset.width and preset.height:
-            ratio = preset.width / preset.height
-            shape = min(self._page.sizes.shapes, key=lambda one: abs(math.log(one.width / one.height / ratio)))
+            size = Size(preset.width, preset.height)
+            shapes = self._page.sizes.shapes_for(visit.snapshot.defaults)
+            shape = min(shapes, key=lambda one: one.differs(size))
             shown |= {self._controls.shape: shape.label}
         if not (values[self._scene] or "").strip():
             shown |= {self._scene: preset.said(visit.words.language)}

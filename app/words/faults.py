@@ -110,6 +110,11 @@ _SIZES = {
     "The size {given} became {size}, because {why}.": "尺寸 {given} 已改为 {size}，因为{why}。",
     "{name} was trained for pictures of up to {count} pixels, and {size} has more: expect broken things; choose a"
     " smaller size.": "{name} 只学过不超过 {count} 像素的图像，而 {size} 更大：画面可能残缺，请选择更小的尺寸。",
+    "{name} was trained for pictures of {sizes}, and {size} is none of them: expect broken things; {remedy}.": (
+        "{name} 只学过 {sizes} 的图像，{size} 不在其中：画面可能残缺，请{remedy}。"
+    ),
+    "choose one of these": "选择其中之一",
+    "crop the first reference to the shape of one of these": "把第一张参考图裁剪成其中之一的形状",
     "the picture keeps its first reference's": "图片沿用第一张参考图的尺寸",
     "sides are multiples of 32 pixels": "边长须为 32 像素的倍数",
 }
