@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import gradio as gr
 from gradio.blocks import Block
@@ -23,6 +23,9 @@ from glmimage.request import Defaults, Request, Sampling
 
 SEED_RANGE = 10**6
 """Seeds that are rolled stay short enough to read out; any whole number can be typed."""
+
+
+TRIES = (3, 5, 10, 20)
 
 
 def roll() -> int:
@@ -51,6 +54,8 @@ class Controls:
     repainted: gr.State
     """Seeds (of the layout, of the paint) of a picture that is to be made again and has two; counts while the seed that
     is shown is kept and is its layout's."""
+    tries: gr.Radio | None = None
+    """How often a picture with words may be painted until they read right; None where nothing is read."""
     shaped: bool = True
     """Whether a size is asked for; otherwise the picture takes that of the one it is made from."""
     numbered: bool = False
@@ -71,6 +76,7 @@ class Controls:
             self.temperature,
             self.top_p,
             self.repainted,
+            *((self.tries,) if self.tries else ()),
         }
 
     @property
@@ -106,6 +112,11 @@ class Controls:
     def drawing(self, values: Values) -> dict[str, Any]:
         """What of a request a repaint may change: steps and guidance."""
         return {"steps": int(values[self.steps]), "guidance": float(values[self.guidance])}
+
+    def attempts(self, values: Values) -> int:
+        """As `Worker.submit` takes them: with one alone nothing needs to be read."""
+        tries = int(values[self.tries] or 1) if self.tries else 1
+        return tries if tries > 1 else 0
 
     def rolled(self, request: Request, values: Values) -> Updates:
         """Updates to the seed that a request was given, where none is kept."""
@@ -175,13 +186,31 @@ class Controls:
         return self.sizes.shape(values[self.shape]).fit(int(values[self.side] or default_side(defaults)), defaults)
 
 
-def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None] | None = None) -> Controls:
+def make(
+    tab: str,
+    page: Page,
+    *,
+    shaped: bool = True,
+    sizing: Callable[[], None] | None = None,
+    reads: Literal["always", "words", "never"] = "words",
+) -> Controls:
     """Makes the widgets in the layout block that is open; their ids begin with the tab's name.
 
+    `reads`: when it can be said how often a picture is painted until its words read right; "words" is while the desk
+    shows some (`reading.html`), which the style sheet sees to.
     `sizing` makes more beside width and height as numbers, which are offered where it is given alone.
     """
     sizes, defaults = page.sizes, page.worker.snapshot().defaults
     first, its_side = sizes.nearest(Size(defaults.width, defaults.height), defaults)
+    tries = None
+    if reads != "never":
+        tries = gr.Radio(
+            [(_said("tries.once"), 1), *((str(count), count) for count in TRIES)],
+            value=1,
+            label=_said("tries"),
+            elem_id=f"{tab}-tries",
+            elem_classes="chips" if reads == "always" else "chips for-words",
+        )
     shape = gr.Radio(
         _shapes(sizes, defaults),
         value=first.label,
@@ -242,7 +271,9 @@ def make(tab: str, page: Page, *, shaped: bool = True, sizing: Callable[[], None
                 for name in ("temperature", "top_p")
             )
     layout, drawing = (shape, side, width, height, count, seed), (steps, guidance, temperature, top_p)
-    controls = Controls(sizes, *layout, dice, lock, *drawing, advanced, gr.State(None), shaped, sizing is not None)
+    controls = Controls(
+        sizes, *layout, dice, lock, *drawing, advanced, gr.State(None), tries, shaped, sizing is not None
+    )
     for chips in (shape, side):
         # In the browser: who chooses a shape and paints at once would be ahead of the numbers that the server works
         # out. Without numbers a request is of the shape's size.

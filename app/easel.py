@@ -20,6 +20,7 @@ from app.history import History, Picture
 from app.jobs import Job, Sketched, Snapshot
 from app.presets import Example
 from app.words import Words
+from glmimage.events import Report
 from glmimage.hub import bytes_text
 from glmimage.metadata import Settings
 
@@ -345,10 +346,13 @@ def _label(history: History, shown: Sequence[Picture], place: Place, words: Word
     settings = history.settings(shown[0])
     prompt = escape(settings.request.prompt if settings else words("easel.no_settings"))
     listed, acts = facts(settings, words) if settings else [], _acts(shown[0], settings is not None, place, words)
+    # Of texts in boxes each box says it.
+    report = settings.report if settings and not settings.request.regions else None
+    proven = proof(report, words) if report else ""
     if len(shown) > 1:
-        listed, acts = [words("easel.several", count=len(shown)), words("easel.click_one")], ""
+        listed, acts, proven = [words("easel.several", count=len(shown)), words("easel.click_one")], "", ""
     items = "".join(f"<li>{escape(fact)}</li>" for fact in listed)
-    said = f'<p class="said">{prompt}</p><ul class="facts">{items}</ul>'
+    said = f'<p class="said">{prompt}</p><ul class="facts">{items}</ul>{proven}'
     return f'<div class="label">{said}<div class="acts">{acts}</div></div>'
 
 
@@ -386,6 +390,16 @@ def facts(settings: Settings, words: Words) -> list[str]:
     if settings.seconds:
         said.append(words("fact.seconds", seconds=f"{sum(settings.seconds.values()):.1f}"))
     return [*said, settings.checkpoint] if settings.checkpoint else said
+
+
+def proof(report: Report, words: Words) -> str:
+    """What the proofreader read, text by text."""
+    lines = ""
+    for line in report.lines:
+        found = "right" if line.match else "wrong" if line.read else "missing"
+        text = escape(words(f"proof.{found}", wanted=line.wanted, read=line.read))
+        lines += f'<li class="is-{"right" if line.match else "wrong"}">{text}</li>'
+    return f'<ul class="proof">{lines}</ul>'
 
 
 def _alt(history: History, picture: Picture, words: Words) -> str:

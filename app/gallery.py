@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from app.easel import facts, file_url
+from app.easel import facts, file_url, proof
 from app.history import Counts, Entry, Found, History, Lineage, Picture, Query, Relative
 from app.library import Kind, Preset
 from app.words import Words
@@ -274,13 +274,7 @@ def _trashed(entry: Entry, words: Words) -> str:
 def _report(settings: Settings | None, words: Words) -> str:
     if settings is None or settings.report is None:
         return ""
-    lines = "".join(
-        f'<li class="is-{"right" if line.match else "wrong"}">'
-        + escape(words(f"gallery.read.{'right' if line.match else 'wrong'}", wanted=line.wanted, read=line.read))
-        + "</li>"
-        for line in settings.report.lines
-    )
-    return f'<section class="read"><h2>{escape(words("gallery.read"))}</h2><ul>{lines}</ul></section>'
+    return f'<section class="read"><h2>{escape(words("gallery.read"))}</h2>{proof(settings.report, words)}</section>'
 
 
 def _generation(title: str, relatives: Sequence[Relative], history: History, words: Words) -> str:

@@ -181,9 +181,18 @@ class Wall:
             self.settle(part.act(clicked, wide, answers, **QUIET), wide)
         self.stop.click(stopped, wide, self.outputs, **QUIET)
 
-    def settle(self, click: Any, inputs: set[Any]) -> None:
-        """Looks again once a click is answered: a look that began before it may be answered later, and would stay."""
-        click.then(lambda values: self.look(self._page.visit(values), values), inputs, self.outputs, **QUIET)
+    def settle(
+        self, event: Any, inputs: set[Any], look: Beside | None = None, outputs: Sequence[Block] | None = None
+    ) -> None:
+        """Looks again once a click or a letter is answered: a look that began before may be answered later, and would
+        stay. `look`, `outputs`: the tab's own, where it writes more than the wall."""
+        again = look or self.look
+        event.then(
+            lambda values: again(self._page.visit(values), values),
+            inputs,
+            [*(self.outputs if outputs is None else outputs)],
+            **QUIET,
+        )
 
     def look(self, visit: Visit, values: Values) -> Updates:
         """Everything that depends on the worker. A click may overtake this, so it does not write the view back."""

@@ -12,10 +12,12 @@ import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmimage.errors import MachineError, RequestError, Stopped
+from glmimage.errors import MachineError, PictureError, RequestError, Stopped
 from glmimage.events import Event, Line, Note, Preview, Progress, Report, Result
+from glmimage.pictures import read_file, read_picture
 from glmimage.prompting import quoted
 from glmimage.request import LARGEST_SEED, Region, Request
 
@@ -171,19 +173,27 @@ def _choose(wanted: Sequence[str], pieces: Sequence[Piece]) -> list[str]:
     words = [word for piece in pieces for word in piece.text.split()]
     free = [True] * len(words)
     chosen = [""] * len(wanted)
-    # Long texts first: their words may be the short ones'.
-    for index in sorted(range(len(wanted)), key=lambda index: -len(wanted[index])):
+
+    def likest(text: str) -> tuple[float, range]:
         best, span = 0.0, range(0)
         for first in range(len(words)):
             for last in range(first + 1, len(words) + 1):
                 if not free[last - 1]:
                     break
-                alike = likeness(wanted[index], "".join(words[first:last]))
+                alike = likeness(text, "".join(words[first:last]))
                 if alike > best:
                     best, span = alike, range(first, last)
-        for place in span:
-            free[place] = False
-        chosen[index] = " ".join(words[place] for place in span)
+        return best, span
+
+    # What is exact first, so that no other text takes a part of it; long ones first: their words may be others' texts.
+    for least in (1.0, 0.0):
+        for index in sorted(range(len(wanted)), key=lambda index: -len(wanted[index])):
+            alike, span = likest(wanted[index])
+            if chosen[index] or alike < least:
+                continue
+            for place in span:
+                free[place] = False
+            chosen[index] = " ".join(words[place] for place in span)
     return chosen
 
 
@@ -225,21 +235,27 @@ def until_right(
     """The events of `run(request, stop)`, with what can be read in each result; a picture that does not read right is
     made again with other seeds, at most `attempts` times in all, and the best of its tries is its result.
 
+    Wanted are the texts in boxes, or else the quoted strings; in an edit those that its picture does not show yet: what
+    it does is named to be changed, moved or removed.
     Its seeds are in the result, so that it can be made again. A locked seed or a given layout stays; where nothing may
     change, there is one attempt. Stopped while trying again, the best so far is given before Stopped is raised.
     """
     if not 1 <= attempts <= MOST_ATTEMPTS:
         raise RequestError(f"The number of attempts {attempts} is not between 1 and {MOST_ATTEMPTS}; 3 is usual.")
-    wanted = request.regions or quoted(request.prompt)
+    wanted: Sequence[Region | str] = request.regions or quoted(request.prompt)
     if not _can_differ(request) or not any(_plain(item if isinstance(item, str) else item.text) for item in wanted):
         attempts = 1
+    there = request.references[0].path if request.task == "edit" and request.references and not request.regions else ""
     waiting: list[Result] = []
     with _closing(run(request, stop)) as events:
         for event in events:
             if isinstance(event, Result) and wanted:
                 try:
-                    report = yield from _reading(proofreader, event.image, wanted, event.index, request.count)
-                    event = replace(event, report=report)
+                    if there:
+                        wanted, there = _not_yet(wanted, there, proofreader), ""
+                    if wanted:
+                        report = yield from _reading(proofreader, event.image, wanted, event.index, request.count)
+                        event = replace(event, report=report)
                 except MachineError as error:
                     # The picture is worth keeping though nobody can read it.
                     yield Note(str(error))
@@ -250,14 +266,30 @@ def until_right(
             yield event
     while waiting:
         try:
-            yield from _better(run, request, proofreader, waiting.pop(0), attempts, stop)
+            yield from _better(run, request, proofreader, waiting.pop(0), wanted, attempts, stop)
         except Stopped:
             yield from waiting
             raise
 
 
+def _not_yet(wanted: Sequence[Region | str], path: str, proofreader: Proofreader) -> list[Region | str]:
+    """What of it cannot be read in the picture of that file."""
+    try:
+        before = read_picture(read_file(Path(path)), path)
+    except PictureError:
+        # It has gone while it was painted from.
+        return list(wanted)
+    return [item for item, line in zip(wanted, proofreader.read(before, wanted).lines, strict=True) if not line.match]
+
+
 def _better(
-    run: Run, request: Request, proofreader: Proofreader, best: Result, attempts: int, stop: threading.Event | None
+    run: Run,
+    request: Request,
+    proofreader: Proofreader,
+    best: Result,
+    wanted: Sequence[Region | str],
+    attempts: int,
+    stop: threading.Event | None,
 ) -> Iterator[Event]:
     """Tries a picture anew until it reads right; the last event, stopped or not, is the best of its tries."""
     index, count = best.index, request.count
@@ -273,7 +305,7 @@ def _better(
                         case Preview():
                             yield replace(event, picture=index)
                         case Result():
-                            best = yield from _liker(best, event, proofreader)
+                            best = yield from _liker(best, event, wanted, proofreader)
             if best.report and best.report.right:
                 break
     except Stopped:
@@ -292,11 +324,12 @@ def _reading(
     return report
 
 
-def _liker(best: Result, tried: Result, proofreader: Proofreader) -> Generator[Event, None, Result]:
+def _liker(
+    best: Result, tried: Result, wanted: Sequence[Region | str], proofreader: Proofreader
+) -> Generator[Event, None, Result]:
     """The one of the two that reads better, as a result of the first one's request."""
     assert best.report is not None
     request = best.request
-    wanted = request.regions or quoted(request.prompt)
     report = yield from _reading(proofreader, tried.image, wanted, best.index, request.count)
     if report.likeness <= best.report.likeness:
         return best

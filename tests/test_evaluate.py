@@ -11,6 +11,7 @@ from PIL import Image
 from glmimage import checkpoint
 from glmimage.engine import Engine
 from glmimage.errors import TrainingError
+from glmimage.request import Request
 from glmimage.train import evaluate as evaluation
 from glmimage.train.art import Art
 from glmimage.train.evaluate import SCORES, TASKS, cases, interval, request_of, table
@@ -91,6 +92,23 @@ def test_a_whole_evaluation_of_a_tiny_model(tiny: Path, art: Art, tmp_path: Path
         Engine.load(str(tiny)), art, tmp_path, task=task, cases=5, world=TASKED, threads=1, steps=1
     )
     assert again == report
+
+
+def test_a_picture_is_painted_again_until_its_words_read_right(tiny: Path, art: Art, tmp_path: Path, monkeypatch):
+    seeds: list[int] = []
+    run = Engine.run
+
+    def counted(self: Engine, request: Request, *rest, **more):
+        seeds.append(request.seed)
+        return run(self, request, *rest, **more)
+
+    monkeypatch.setattr(Engine, "run", counted)
+    engine = Engine.load(str(tiny))
+    told = {"task": "regions", "cases": 1, "world": TASKED, "threads": 1, "steps": 1}
+    for attempts, painted in ((1, 1), (3, 3)):
+        seeds.clear()
+        evaluation.evaluate(engine, art, tmp_path, attempts=attempts, **told)
+        assert len(set(seeds)) == len(seeds) == painted, "random weights write nothing"
 
 
 def test_one_thing_is_asked_for_and_marked_alone(tiny: Path, art: Art, tmp_path: Path):

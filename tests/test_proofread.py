@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from glmimage.errors import MachineError, RequestError, Stopped
 from glmimage.events import Event, Note, Preview, PriorTokens, Progress, Report, Result
 from glmimage.proofread import Proofreader, likeness, until_right
-from glmimage.request import Layout, Region, Request
+from glmimage.request import Layout, Reference, Region, Request
 from glmimage.train.art import chinese_font
 
 LEFT, RIGHT, BOTTOM = (0.0, 0.05, 0.5, 0.3), (0.5, 0.05, 1.0, 0.3), (0.1, 0.7, 0.9, 0.95)
@@ -52,6 +54,11 @@ def test_words_are_found_anywhere(proofreader: Proofreader, side: int) -> None:
         "moon",
         "生日快乐",
     ]
+
+
+def test_a_text_that_is_not_there_takes_nothing_from_one_that_is(proofreader: Proofreader) -> None:
+    report = proofreader.read(poster(("SUN", BOTTOM)), ("MOON", "SUN"))
+    assert [(line.read, line.match) for line in report.lines] == [("", False), ("SUN", True)]
 
 
 def test_pieces_lie_where_they_stand(proofreader: Proofreader) -> None:
@@ -178,6 +185,23 @@ def test_without_words_nothing_is_read() -> None:
     made = results(until_right(speller.run, Request(prompt="a cat"), Proofreader(), attempts=3))
     assert made[0].report is None
     assert speller.seeds == [0]
+
+
+def test_of_an_edit_what_its_picture_shows_is_not_asked_for(proofreader: Proofreader, tmp_path: Path) -> None:
+    poster(("SUN", BOTTOM)).save(tmp_path / "sun.png")
+    speller = Speller({1: "SUN", 2: "MOON"})
+    references = (Reference(path=str(tmp_path / "sun.png")),)
+    edit = Request(prompt='change "SUN" to "MOON"', task="edit", references=references, seed=1)
+    (made,) = results(until_right(speller.run, edit, proofreader, attempts=3)).values()
+    assert speller.seeds == [1, 2]
+    assert made.report is not None
+    assert [(line.wanted, line.match) for line in made.report.lines] == [("MOON", True)]
+    (made,) = results(until_right(speller.run, replace(edit, prompt='remove "SUN"'), proofreader, attempts=3)).values()
+    assert (made.paint_seed, made.report, speller.seeds) == (1, None, [1, 2, 1])
+    (tmp_path / "sun.png").unlink()
+    (made,) = results(until_right(speller.run, edit, proofreader)).values()
+    assert made.report is not None
+    assert len(made.report.lines) == 2, "the picture has gone"
 
 
 def test_a_stop_keeps_the_best_so_far(proofreader: Proofreader) -> None:

@@ -234,7 +234,8 @@ class Edit:
 
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
-        request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values))
+        tries = self._controls.attempts(values)
+        request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values), tries=tries)
         return updates if request is None else updates | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:

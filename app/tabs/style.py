@@ -116,7 +116,7 @@ class Style:
             info=cast(str, label("style.strength.info")),
             elem_id="style-strength",
         )
-        self._controls = controls.make(self.name, self._page, shaped=False)
+        self._controls = controls.make(self.name, self._page, reads="never", shaped=False)
         self._wall.actions(paint="style.paint")
 
     # --- what is shown ----------------------------------------------------------------------------------------------

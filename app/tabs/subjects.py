@@ -97,12 +97,8 @@ class Subjects:
         outputs = [*self._wall.outputs, self._fitted, *own]
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         for field in (self._prompt, *(place.name for place in self._places), *(place.kind for place in self._places)):
-            field.change(
-                self._typed,
-                everything,
-                [*self._wall.outputs, *lights],
-                **LATEST,
-            )
+            typed = field.change(self._typed, everything, [*self._wall.outputs, *lights], **LATEST)
+            self._wall.settle(typed, everything)
         page.keep_draft(self._prompt)
         return Ports(inputs, outputs)
 
@@ -279,7 +275,8 @@ class Subjects:
 
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
-        request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values))
+        tries = self._controls.attempts(values)
+        request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values), tries=tries)
         return updates if request is None else updates | self._controls.rolled(request, values)
 
     def _asked(self, visit: Visit, values: Values) -> Request:

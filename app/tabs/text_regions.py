@@ -23,7 +23,6 @@ from glmimage.errors import GLMImageError, RequestError
 from glmimage.geometry import Size
 from glmimage.request import Request
 
-TRIES = (3, 5, 10, 20)
 STRONGEST = 4.0
 _LIST = """
 const events = ['edit', 'restore'];
@@ -62,7 +61,7 @@ class TextRegions:
                     elem_id="regions-examples",
                 )
                 self._wall.hang()
-        widgets: list[Block] = [self._scene, self._strength, self._tries, *self._controls.inputs]
+        widgets: list[Block] = [self._scene, self._strength, *self._controls.inputs]
         inputs: set[Block] = {*widgets, self._board, self._name, self._fitted, self._wall.view}
         own: list[Block] = [self._board, self._canvas, self._written, self._examples, self._name, *widgets]
         everything: set[Any] = {*inputs, page.who}
@@ -72,10 +71,11 @@ class TextRegions:
         self._wall.settle(self._wall.paint.click(self._paint, everything, [*outputs], **QUIET), everything)
         self._keep.click(self._keep_template, everything, [*outputs], **QUIET)
         told: list[Any] = [self._canvas, self._written, self._examples]
-        self._board.edit(self._tell, everything, told, **LATEST)
+        self._wall.settle(self._board.edit(self._tell, everything, told, **LATEST), everything, self.look, outputs)
         self._board.restore(self._restore, everything, [*told, self._controls.shape], **QUIET)
         for widget in (self._scene, self._controls.shape, self._controls.side):
-            widget.change(self._tell, everything, told, **LATEST)
+            typed = widget.change(self._tell, everything, told, **LATEST)
+            self._wall.settle(typed, everything, self.look, outputs)
         page.keep_draft(self._scene)
         return Ports(inputs, outputs)
 
@@ -130,14 +130,7 @@ class TextRegions:
             "", js_on_load=CLICKS, apply_default_css=False, elem_classes="offer-part", elem_id="regions-offer"
         )
         self._wall.complain()
-        self._tries = gr.Radio(
-            [(cast(str, label("regions.tries.once")), 1), *((str(count), count) for count in TRIES)],
-            value=1,
-            label=cast(str, label("regions.tries")),
-            elem_id="regions-tries",
-            elem_classes="chips",
-        )
-        self._controls = controls.make(self.name, self._page)
+        self._controls = controls.make(self.name, self._page, reads="always")
         with self._controls.advanced:
             self._strength = gr.Slider(
                 0,
@@ -209,7 +202,8 @@ class TextRegions:
 
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
-        tries = int(values[self._tries] or 1)
+        # What stands in its boxes is read in any case.
+        tries = self._controls.attempts(values) or 1
         request, updates = self._wall.submit(visit, values, lambda: self._asked(visit, values), tries=tries)
         if request is None:
             return updates

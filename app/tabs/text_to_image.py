@@ -129,12 +129,13 @@ class TextToImage:
         for row in (self._styles, self._sizes, self._kept):
             row.act(self._on_preset, wide, answers, **QUIET)
         self._new_style.wire({self._wall.view}, answers, self._keep_style)
-        self._prompt.change(
+        typed = self._prompt.change(
             lambda values: self._read(page.visit(values), values),
             {self._prompt, page.who},
             self._reading,
             **LATEST,
         )
+        self._wall.settle(typed, wide, self.look, answers)
 
     # -- what is said --------------------------------------------------------------------------------------------------
 
@@ -181,12 +182,14 @@ class TextToImage:
 
     def _paint(self, values: Values) -> Updates:
         visit = self._page.visit(values)
-        picked = self._wall.picked(visit, values)
+        picked, tries = self._wall.picked(visit, values), self._controls.attempts(values)
         if not picked:
-            return self._submit(visit, values, lambda: self._asked(values[self._prompt] or "", values))
+            return self._submit(visit, values, lambda: self._asked(values[self._prompt] or "", values), tries=tries)
 
         drawing = self._controls.drawing(values)
-        return self._submit(visit, values, lambda: [replace(one, **drawing) for one in picked], seeded=False)
+        return self._submit(
+            visit, values, lambda: [replace(one, **drawing) for one in picked], tries=tries, seeded=False
+        )
 
     def _draw_sketches(self, values: Values) -> Updates:
         visit = self._page.visit(values)
@@ -204,10 +207,11 @@ class TextToImage:
         values: Values,
         build: Callable[[], Request | Sequence[Request]],
         *,
+        tries: int = 0,
         sketching: bool = False,
         seeded: bool = True,
     ) -> Updates:
-        request, updates = self._wall.submit(visit, values, build, sketching=sketching)
+        request, updates = self._wall.submit(visit, values, build, tries=tries, sketching=sketching)
         seed = self._controls.rolled(request, values) if request is not None and seeded else {}
         return updates | seed | {self._wall.paint: gr.update(value=visit.words("control.paint"))}
 

@@ -91,8 +91,6 @@ WORDS = {
     "gallery.family.trashed": ("in the trash", "在回收站"),
     "gallery.family.given": ("your picture", "你的图片"),
     "gallery.read": ("Read by the proofreader", "校对结果"),
-    "gallery.read.right": ("{wanted}: reads right", "{wanted}：正确"),
-    "gallery.read.wrong": ("{wanted}: reads “{read}”", "{wanted}：读作“{read}”"),
     "gallery.keys": (
         "Arrows walk, Enter opens, Space selects, S stars, Delete moves to the trash, Esc closes.",
         "方向键移动，Enter 打开，空格选择，S 加星，Delete 移到回收站，Esc 关闭。",

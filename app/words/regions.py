@@ -19,8 +19,6 @@ WORDS = {
         "How firmly a text is held in its box; 0 is off.",
         "把文字固定在框内的力度；0 表示关闭。",
     ),
-    "regions.tries": ("Until it reads right, at most", "直到文字正确，最多尝试"),
-    "regions.tries.once": ("one try", "一次"),
     "board.list": ("Text boxes", "文字框"),
     "board.add": ("Add a text box", "添加文字框"),
     "board.undo": ("Undo", "撤销"),

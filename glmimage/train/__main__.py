@@ -178,6 +178,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--thing", help="ask for this thing in every picture and mark it alone; may be a new one")
     evaluate.add_argument("--style", help="with --thing: for the thing alone, in this style")
     evaluate.add_argument("--steps", type=count, help="of the decoder, in place of the checkpoint's own")
+    evaluate.add_argument(
+        "--attempts", type=count, default=1, metavar="N", help="paint until the words read right, at most N times (1)"
+    )
     evaluate.add_argument("--level", type=int, default=SHIPPED.level, choices=tuple(WORLDS), help="of the world")
     evaluate.add_argument("--language", help="of the prompts: en or zh (default: all of the level's)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -299,6 +302,7 @@ def run_evaluate(arguments: argparse.Namespace, work: Path) -> None:
         sheet=arguments.sheet,
         threads=arguments.threads,
         steps=arguments.steps,
+        attempts=arguments.attempts,
         thing=arguments.thing,
         style=arguments.style,
         language=arguments.language,

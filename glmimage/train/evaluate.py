@@ -27,6 +27,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from glmimage import latents, tasks
 from glmimage.engine import Engine
 from glmimage.errors import TrainingError, reason
 from glmimage.events import Result
+from glmimage.proofread import Proofreader, until_right
 from glmimage.request import Reference, Request
 from glmimage.train.art import CELL, Art
 from glmimage.train.edits import Sample, sample
@@ -168,11 +170,11 @@ def _subjects(base: Request, case: Case, paths: Sequence[str]) -> Request:
     return tasks.subjects(base, prompt, references, each.language)
 
 
-def paint(engine: Engine, request: Request) -> Picture:
-    for event in engine.run(request, previews=False):
-        if isinstance(event, Result):
-            return np.asarray(event.image.convert("RGB"))
-    raise AssertionError("the engine ended without a result")
+def paint(engine: Engine, request: Request, proofreader: Proofreader, attempts: int) -> Picture:
+    """With more than one attempt as the studio does until its words read right; one alone is not read."""
+    run = partial(engine.run, previews=False)
+    events = until_right(run, request, proofreader, attempts=attempts) if attempts > 1 else run(request)
+    return next(np.asarray(event.image.convert("RGB")) for event in events if isinstance(event, Result))
 
 
 # -- ceilings ----------------------------------------------------------------------------------------------------------
@@ -242,6 +244,7 @@ def evaluate(
     sheet: Path | None = None,
     threads: int = 0,
     steps: int | None = None,
+    attempts: int = 1,
     thing: str | None = None,
     style: str | None = None,
     language: str | None = None,
@@ -249,8 +252,10 @@ def evaluate(
     """The scores by name (None where there are none, with why under `reasons`), `cases` of each task, and the maps
     `intervals` (95 %), `ceilings` and `kinds` (the exercises of edit and style one by one).
 
-    steps: of the decoder; None = the checkpoint's own. threads: of the OCR, 0 = its own choice. thing, style:
-    `cases_with` them in place of the tasks. language: the only one that prompts are in (None: all of the world's).
+    steps: of the decoder; None = the checkpoint's own. attempts: how often a picture is painted until its words read
+    right, at most (`proofread.until_right`; the same reader marks them, in their places). threads: of the OCR, 0 = its
+    own choice. thing, style: `cases_with` them in place of the tasks. language: the only one that prompts are in (None:
+    all of the world's).
     Raises TrainingError for a task or language that the world does not have, or that a `thing` is not asked for in.
     """
     if style and not thing:
@@ -274,7 +279,7 @@ def evaluate(
     shown: list[tuple[Sample, Picture]] = []
     with tempfile.TemporaryDirectory() as folder:
         requests = [replace(request_of(case, art, Path(folder)), steps=steps) for case in asked]
-        for case, picture in zip(asked, _painted(engine, requests), strict=True):
+        for case, picture in zip(asked, _painted(engine, requests, threads, attempts), strict=True):
             add(marks, marker.mark(picture, case.sample))
             add(best, ceilings.of(case.sample))
             shown.append((case.sample, picture))
@@ -296,11 +301,12 @@ def _asked(task: str, count: int, world: World) -> Iterator[Case]:
             yield from cases(count, name, world)
 
 
-def _painted(engine: Engine, requests: Sequence[Request]) -> Iterator[Picture]:
+def _painted(engine: Engine, requests: Sequence[Request], threads: int, attempts: int) -> Iterator[Picture]:
     from tqdm import tqdm
 
+    proofreader = Proofreader(threads)
     for request in tqdm(requests, desc="evaluating", disable=None):
-        yield paint(engine, request)
+        yield paint(engine, request, proofreader, attempts)
 
 
 def report(marks: Marks, best: Marks, count: int, task: str, world: World) -> dict[str, Any]:

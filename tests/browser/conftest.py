@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.visits import browser, make_visit, visit
+from tests.browser.visits import browser, make_visit, reader, visit
 
-__all__ = ["browser", "make_visit", "visit"]
+__all__ = ["browser", "make_visit", "reader", "visit"]
 HERE = Path(__file__).parent
 
 

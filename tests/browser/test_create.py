@@ -237,6 +237,26 @@ def test_a_size_by_numbers_is_kept_and_chosen_again(visit: Visit) -> None:
     expect(page.locator("#create-height input")).to_have_value("192")
 
 
+def test_a_picture_with_words_is_painted_again_until_it_reads_right(visit: Visit, reader: list[str]) -> None:
+    reader[:] = ["MON", "MOON"]
+    page = visit.open()
+    tries = page.locator("#create-tries")
+    expect(page.locator("#create-shape")).to_be_visible()
+    expect(tries).to_be_hidden()
+    page.locator("#prompt textarea").fill(PROMPT)
+    tries.locator("label").filter(has_text="3").click()
+    assert barriers(page) == []
+    page.locator("#create-paint").click()
+    finished(page)
+    expect(page.locator("#create-shelf .proof li")).to_have_text(["MOON: reads right"])
+    assert [request.count for request in visit.engine.requests] == [1, 1]
+    page.locator("#prompt textarea").fill("a cat")
+    expect(tries).to_be_hidden()
+    paint(page, "a cat")
+    finished(page, 2)
+    expect(page.locator("#create-shelf .proof")).to_have_count(0)
+
+
 def test_a_shape_or_a_size_counts_however_fast_one_paints(visit: Visit) -> None:
     page = visit.open()
     page.locator("#prompt textarea").fill(PROMPT)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from PIL.Image import Image
 
 from app.library import Library
 from glmimage import metadata
@@ -20,22 +19,6 @@ from glmimage.request import Region
 from tests.browser.visits import NARROW, PATIENCE, WIDE, Visit, barriers, browsed, expect
 
 pytestmark = browsed
-
-
-@pytest.fixture(autouse=True)
-def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the proofreader finds, picture by picture; the last for all that follow."""
-    found = ["SUMMER"]
-
-    def read(_: Proofreader, image: Image, wanted: Sequence[Region | str]) -> Report:
-        seen = found.pop(0) if len(found) > 1 else found[0]
-        texts = [item if isinstance(item, str) else item.text for item in wanted]
-        return Report(
-            tuple(Line(wanted=text, read=seen, match=text == seen, likeness=float(text == seen)) for text in texts)
-        )
-
-    monkeypatch.setattr(Proofreader, "read", read)
-    return found
 
 
 def opened(visit: Visit, size: tuple[int, int] = WIDE, scheme: str = "light") -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,17 @@ from app.history import History
 from app.presets import ROOT
 from app.serve import Options, Studio
 from glmimage.checkpoint import write_defaults
+from glmimage.events import Line, Report
+from glmimage.proofread import Proofreader
+from glmimage.request import Region
 from tests.fakes import DEFAULTS, PORT, FakeEngine
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first one does the same with a sixth less time: it has no window to draw."""
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 browsed = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found; install Debian's package 'chromium'")
 
 PATIENCE = 60_000
@@ -90,7 +95,7 @@ class Visit:
 
 
 @pytest.fixture
-def make_visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+def make_visit(browser: Any, tmp_path: Path, reader: list[str]) -> Iterator[Callable[..., Visit]]:
     made: list[Visit] = []
 
     def make(load: Callable[[FakeEngine], FakeEngine] = lambda engine: engine) -> Visit:
@@ -135,3 +140,19 @@ def paint(page: Any, prompt: str = PROMPT) -> None:
 def loaded(page: Any, selector: str) -> bool:
     """Whether the picture is really there, not only its element."""
     return bool(page.locator(selector).first.evaluate("image => image.decode().then(() => image.naturalWidth > 0)"))
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the proofreader finds in what the fake engine paints, picture by picture; the last for all that follow."""
+    found = ["SUMMER"]
+
+    def read(_: Proofreader, image: object, wanted: Sequence[Region | str]) -> Report:
+        seen = found.pop(0) if len(found) > 1 else found[0]
+        texts = [item if isinstance(item, str) else item.text for item in wanted]
+        return Report(
+            tuple(Line(wanted=text, read=seen, match=text == seen, likeness=float(text == seen)) for text in texts)
+        )
+
+    monkeypatch.setattr(Proofreader, "read", read)
+    return found
