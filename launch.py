@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 EVERYWHERE = ("0.0.0.0", "::")
-SPREAD = ["-n", str(min(4, 1 + (os.cpu_count() or 1))), "--dist", "worksteal"]
-"""Of pytest-xdist. One process more than processors, since a third of the time a browser waits for its page; each has a
-browser and the libraries, about 1.5 GB."""
+SPREAD = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+"""Of pytest-xdist. Each process has a browser and the libraries, about 1.5 GB; more than processors gained nothing."""
 
 
 class Arguments(argparse.ArgumentParser):

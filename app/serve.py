@@ -238,5 +238,8 @@ def _page(worker: Worker, options: Options, port: int) -> tuple[gr.Blocks, str]:
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
+        # Gradio would ask for the whole page before anybody does, and give up where a busy machine takes 3 s for it; by
+        # then it has seen that the server answers.
+        _frontend=False,
     )
     return page, f"{local} and {shared}" if shared else local

@@ -16,6 +16,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -362,9 +363,19 @@ def offsets(cells: int, length: int) -> list[int]:
 
 def free_spots(cells: int, used: NDArray[np.bool_], places: set[str]) -> list[tuple[int, int]]:
     """Where a sticker may stand: on free cells, not in one of `places`."""
-    rows, cols = used.shape
-    spots = [(row, col) for row in offsets(cells, rows) for col in offsets(cells, cols)]
-    return [spot for spot in spots if _fits(*spot, cells, used, places)]
+    empty = not used.any()
+    return [
+        (row, col)
+        for row, col, place in _spots(cells, (used.shape[0], used.shape[1]))
+        if place not in places and (empty or not used[row : row + cells, col : col + cells].any())
+    ]
+
+
+@cache
+def _spots(cells: int, grid: Grid) -> tuple[tuple[int, int, str], ...]:
+    """Rows, columns and places where a sticker may begin in an empty picture: asked for millions of times."""
+    rows, cols = (offsets(cells, length) for length in grid)
+    return tuple((row, col, Thing("", "", row, col, cells, grid).place) for row in rows for col in cols)
 
 
 def _fits(row: int, col: int, cells: int, used: NDArray[np.bool_], places: set[str]) -> bool:

@@ -398,6 +398,7 @@ def test_a_kept_layout_whose_picture_was_thrown_away_is_missed(visit: Visit) -> 
     expect(page.locator("#create-complaint")).to_contain_text("not in the gallery any more")
     assert not visit.engine.requests
     kept.get_by_role("button", name="Let it go").click()
+    expect(kept.locator("img")).to_have_count(0)
     page.locator("#create-paint").click()
     assert visit.studio.worker.wait(lambda now: len(visit.engine.requests) == 1, 60)
 
