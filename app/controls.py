@@ -26,6 +26,7 @@ SEED_RANGE = 10**6
 
 
 TRIES = (3, 5, 10, 20)
+"""Beside one: how often a picture may be painted until its words read right."""
 
 
 def roll() -> int:
@@ -170,7 +171,7 @@ class Controls:
         size = self.resize(defaults.width, defaults.height, defaults)
         return {
             self.shape: gr.update(choices=_shapes(self.sizes, defaults), value=size[self.shape]),
-            self.side: gr.update(choices=_sides(self.sizes, defaults), value=default_side(defaults)),
+            self.side: gr.update(choices=_sides(self.sizes, defaults), value=size[self.side]),
             **({edge: size[edge] for edge in (self.width, self.height)} if self.numbered else {}),
             self.steps: defaults.steps,
             self.guidance: defaults.guidance,

@@ -188,8 +188,10 @@ def _choose(wanted: Sequence[str], pieces: Sequence[Piece]) -> list[str]:
     # What is exact first, so that no other text takes a part of it; long ones first: their words may be others' texts.
     for least in (1.0, 0.0):
         for index in sorted(range(len(wanted)), key=lambda index: -len(wanted[index])):
+            if chosen[index]:
+                continue
             alike, span = likest(wanted[index])
-            if chosen[index] or alike < least:
+            if alike < least:
                 continue
             for place in span:
                 free[place] = False

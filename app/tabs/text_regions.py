@@ -272,7 +272,7 @@ class TextRegions:
             self._board: board.to_json(),
             self._scene: example.prompt,
             self._strength: 1,
-            self._controls.shape: self._page.sizes.shapes[0].label,
+            self._controls.shape: self._page.sizes.shapes_for(visit.snapshot.defaults)[0].label,
         }
         now = {**values, **shown}
         request, updates = self._wall.submit(visit, now, lambda: example.seeded(self._request(board, visit, now)))

@@ -30,7 +30,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 expect = playwright.expect
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""The first one does the same with a sixth less time: it has no window to draw."""
+"""The first one does the same in a seventh less time: it has no window to draw."""
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 browsed = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found; install Debian's package 'chromium'")
 
